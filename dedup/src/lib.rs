@@ -1,0 +1,5 @@
+//! Placeholder until the crate lands.
+
+/// Placeholder.
+#[derive(Debug)]
+pub struct ToStandby;

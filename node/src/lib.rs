@@ -1,0 +1,12 @@
+//! The house of the Twinfeed daemon. An import points to a strictly lower level; `tests/layering.rs` enforces it.
+//!
+//! | level | rooms |
+//! |---|---|
+//! | 0 | `model` words · `telemetry` metrics and logs · `supervise` the only spawner |
+//! | 1 | `control` pure decisions · `feed` sockets to frames · `kafka` the fenced producer |
+//! | 2 | `raft` remembers · `pipeline` one writer actor · `relay` standby to owner |
+//! | 3 | `worker` every node: roles · `coordinator` leader only: assignments · `api` admin and HTTP |
+//! | 4 | `config` one file, one environment |
+//! | 5 | `node` composition root · `tools` demo, feed, verify |
+
+pub mod model;

@@ -1,0 +1,88 @@
+//! What each node tells the leader about itself, several times a second: the coordinator decides on it, the admin
+//! API shows it. Never stored in Raft.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    event::Event,
+    ids::{Epoch, NodeId},
+};
+
+/// Role of a node for one writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    Owner,
+    Standby,
+}
+
+/// One subscription at one node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct SubscriptionReport {
+    pub connected: bool,
+    pub connected_since_ms: u64,
+    pub reconnects: u64,
+    pub last_error: String,
+    /// Without user info and query.
+    pub url: String,
+}
+
+/// How one writer fares at one node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WriterReport {
+    pub role: Role,
+    pub epoch: Epoch,
+    pub subscription: SubscriptionReport,
+    /// Owner: the producer is open, fenced all others, and records can be committed.
+    pub delivering: bool,
+    /// Owner: the standby's subscription has been matched to the own one.
+    pub aligned: bool,
+    /// Owner: aligned and one commit cut later; without it a second fault loses data.
+    pub redundant: bool,
+    /// Cannot recover by itself; the reason.
+    pub failed: Option<String>,
+    /// Present trouble that may pass (broker unreachable, feed refuses).
+    pub trouble: Option<String>,
+    pub frames_received: u64,
+    pub frames_deduplicated: u64,
+    pub records_committed: u64,
+    pub records_per_second: f64,
+    pub unacked_records: u64,
+    pub retained_frames: u64,
+    pub latency_p50_ms: f64,
+    pub latency_p99_ms: f64,
+}
+
+/// One node's report.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct NodeReport {
+    pub id: NodeId,
+    pub name: String,
+    pub version: String,
+    pub term: u64,
+    pub last_log_index: u64,
+    pub applied_index: u64,
+    /// By writer id.
+    pub writers: BTreeMap<String, WriterReport>,
+    /// Events since the last report.
+    pub events: Vec<Event>,
+    /// Owners whose relay this node, as standby, just lost: probe them at once.
+    pub suspects: Vec<NodeId>,
+}
+
+/// A node's last report as the leader knows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeView {
+    pub report: NodeReport,
+    pub up: bool,
+    /// Milliseconds since the leader heard from the node.
+    pub last_contact_ms: u64,
+}
+
+/// Everything the leader knows of the nodes, by id.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct ClusterView {
+    pub leader: NodeId,
+    pub nodes: BTreeMap<NodeId, NodeView>,
+}
