@@ -9,4 +9,6 @@
 //! | 4 | `config` one file, one environment |
 //! | 5 | `node` composition root · `tools` demo, feed, verify |
 
+pub mod control;
 pub mod model;
+pub mod raft;
