@@ -147,6 +147,13 @@ impl<P> Retention<P> {
         self.held.retain(|(_, frames)| !frames.is_empty());
     }
 
+    /// Lets go of the frames of all subscriptions but the current one and those that `keep` names: for a standby that is
+    /// redundant, frames of ended subscriptions that its owner never knew cannot be resolved and are not needed.
+    pub fn forget_except(&mut self, keep: impl Fn(SubscriptionId) -> bool) {
+        let current = self.subscription();
+        self.held.retain(|(id, _)| Some(*id) == current || keep(*id));
+    }
+
     /// The last subscription, live or ended.
     pub fn subscription(&self) -> Option<SubscriptionId> {
         self.current.as_ref().map(|current| current.id)
