@@ -10,3 +10,5 @@
 //! | 5 | `node` composition root · `tools` demo, feed, verify |
 
 pub mod model;
+pub mod supervise;
+pub mod telemetry;
