@@ -9,4 +9,5 @@
 //! | 4 | `config` one file, one environment |
 //! | 5 | `node` composition root · `tools` demo, feed, verify |
 
+pub mod kafka;
 pub mod model;
