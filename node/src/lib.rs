@@ -13,6 +13,7 @@ pub mod clock;
 pub mod control;
 pub mod feed;
 pub mod kafka;
+pub mod feed;
 pub mod model;
 pub mod pipeline;
 pub mod raft;
