@@ -13,7 +13,6 @@ pub mod clock;
 pub mod control;
 pub mod feed;
 pub mod kafka;
-pub mod feed;
 pub mod model;
 pub mod pipeline;
 pub mod raft;
