@@ -11,7 +11,7 @@ const RATE_SPAN_MS: u64 = 5_000;
 
 /// Latency quantiles in fixed memory.
 #[derive(Debug)]
-pub struct Latency {
+pub(super) struct Latency {
     buckets: Vec<u64>,
     count: u64,
 }
@@ -24,14 +24,14 @@ impl Default for Latency {
 
 impl Latency {
     /// Adds one measurement, in microseconds.
-    pub fn record(&mut self, us: u64) {
+    pub(super) fn record(&mut self, us: u64) {
         let bucket = (us.max(1) as f64).log(BUCKET_RATIO) as usize;
         self.buckets[bucket.min(BUCKETS - 1)] += 1;
         self.count += 1;
     }
 
     /// The upper end of the bucket that holds quantile `q` (0..=1), in milliseconds; 0 before any measurement.
-    pub fn quantile_ms(&self, q: f64) -> f64 {
+    pub(super) fn quantile_ms(&self, q: f64) -> f64 {
         let rank = (self.count as f64 * q).ceil() as u64;
         let mut seen = 0;
         for (bucket, n) in self.buckets.iter().enumerate() {
@@ -46,13 +46,13 @@ impl Latency {
 
 /// Committed records per second over the last five seconds.
 #[derive(Debug, Default)]
-pub struct Rate {
+pub(super) struct Rate {
     samples: VecDeque<(u64, u64)>,
 }
 
 impl Rate {
     /// Notes the running total at `at_ms`.
-    pub fn sample(&mut self, at_ms: u64, total: u64) {
+    pub(super) fn sample(&mut self, at_ms: u64, total: u64) {
         self.samples.push_back((at_ms, total));
         while self.samples.front().is_some_and(|&(at, _)| at_ms.saturating_sub(at) > RATE_SPAN_MS) {
             self.samples.pop_front();
@@ -60,7 +60,7 @@ impl Rate {
     }
 
     /// Records per second between the oldest and the newest sample.
-    pub fn per_second(&self) -> f64 {
+    pub(super) fn per_second(&self) -> f64 {
         match (self.samples.front(), self.samples.back()) {
             (Some(&(from, first)), Some(&(to, last))) if to > from => {
                 last.saturating_sub(first) as f64 * 1_000.0 / (to - from) as f64

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Kafka partition -> offset after the last record known.
-pub(crate) type Offsets = BTreeMap<i32, i64>;
+pub(super) type Offsets = BTreeMap<i32, i64>;
 
 /// Why the assignment could not be confirmed; the text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +40,7 @@ const OPENING_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where the tail begins.
 #[derive(Debug, Clone)]
-pub(crate) enum TailFrom {
+pub(super) enum TailFrom {
     /// Nothing that this node holds can be in the topic.
     End,
     /// From these acked offsets; partitions not named are read from their last records.
@@ -50,15 +50,15 @@ pub(crate) enum TailFrom {
 }
 
 /// A producer that may write, and what is in the topic already.
-pub(crate) struct Opened {
-    pub(crate) producer: kafka::FencedProducer,
-    pub(crate) tail: Vec<TailRecord>,
-    pub(crate) offsets: Offsets,
+pub(super) struct Opened {
+    pub(super) producer: kafka::FencedProducer,
+    pub(super) tail: Vec<TailRecord>,
+    pub(super) offsets: Offsets,
 }
 
 /// Why the writer may not write now.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+pub(super) enum Error {
     #[error("the assignment has moved on: epoch {0} is not this node's any more")]
     NotOwner(Epoch),
     #[error("the assignment could not be confirmed: {0}")]
@@ -70,31 +70,31 @@ pub(crate) enum Error {
 }
 
 /// Everything an opening needs.
-pub(crate) struct Plan {
-    pub(crate) writer: WriterId,
-    pub(crate) epoch: Epoch,
-    pub(crate) kafka: kafka::Options,
-    pub(crate) transactional_id: String,
-    pub(crate) target: kafka::Target,
-    pub(crate) creation: kafka::TopicCreation,
-    pub(crate) tail_from: TailFrom,
-    pub(crate) confirm: Confirm,
+pub(super) struct Plan {
+    pub(super) writer: WriterId,
+    pub(super) epoch: Epoch,
+    pub(super) kafka: kafka::Options,
+    pub(super) transactional_id: String,
+    pub(super) target: kafka::Target,
+    pub(super) creation: kafka::TopicCreation,
+    pub(super) tail_from: TailFrom,
+    pub(super) confirm: Confirm,
     /// Pre-connected by the standby, if there was time.
-    pub(crate) warm: Option<Warm>,
+    pub(super) warm: Option<Warm>,
     /// Ask for the assignment before the init as well. Not for safety (only the check after the init gives that) but
     /// for peace: a zombie that wakes up would otherwise fence the rightful owner once, by its init alone.
-    pub(crate) ask_first: bool,
+    pub(super) ask_first: bool,
 }
 
 /// Pre-connected clients of a standby: nothing initialised, nobody fenced.
-pub(crate) struct Warm {
-    pub(crate) producer: kafka::Warm,
-    pub(crate) tail: kafka::TailReader,
+pub(super) struct Warm {
+    pub(super) producer: kafka::Warm,
+    pub(super) tail: kafka::TailReader,
 }
 
 impl Warm {
     /// Connects in the background; an unreachable Kafka shows when the producer is opened.
-    pub(crate) fn connect(
+    pub(super) fn connect(
         kafka: &kafka::Options,
         transactional_id: &str,
         target: &kafka::Target,
@@ -106,7 +106,7 @@ impl Warm {
 }
 
 /// Runs the takeover sequence.
-pub(crate) async fn open(plan: Plan) -> Result<Opened, Error> {
+pub(super) async fn open(plan: Plan) -> Result<Opened, Error> {
     tokio::time::timeout(OPENING_TIMEOUT, sequence(plan)).await.map_err(|_| Error::TimedOut)?
 }
 

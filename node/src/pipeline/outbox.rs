@@ -10,11 +10,11 @@ use crate::model::relay::OwnerMessage;
 use twinfeed_dedup::ToStandby;
 
 /// Unconfirmed messages a standby may be behind before the owner gives it up, in messages (100 a second are usual).
-pub const UNCONFIRMED_MAX: usize = 6_000;
+pub(super) const UNCONFIRMED_MAX: usize = 6_000;
 
 /// Numbered, unconfirmed messages to one standby incarnation.
 #[derive(Debug, Default)]
-pub struct Outbox {
+pub(super) struct Outbox {
     unconfirmed: VecDeque<Message>,
     next_number: u64,
     /// How many of `unconfirmed` this session has been given.
@@ -30,18 +30,18 @@ struct Message {
 
 impl Outbox {
     /// Queues a message with the offsets that Kafka had confirmed when it was made.
-    pub fn push(&mut self, body: ToStandby, committed: Vec<(i32, i64)>) {
+    pub(super) fn push(&mut self, body: ToStandby, committed: Vec<(i32, i64)>) {
         self.next_number += 1;
         self.unconfirmed.push_back(Message { number: self.next_number, committed, body });
     }
 
     /// A new session of the same standby: everything unconfirmed is to be sent again.
-    pub fn rewind(&mut self) {
+    pub(super) fn rewind(&mut self) {
         self.sent = 0;
     }
 
     /// The standby has received every message up to `number`.
-    pub fn confirm(&mut self, number: u64) {
+    pub(super) fn confirm(&mut self, number: u64) {
         while self.unconfirmed.front().is_some_and(|m| m.number <= number) {
             self.unconfirmed.pop_front();
             self.sent = self.sent.saturating_sub(1);
@@ -49,7 +49,7 @@ impl Outbox {
     }
 
     /// The next message this session has not been given, if any.
-    pub fn next(&mut self) -> Option<OwnerMessage> {
+    pub(super) fn next(&mut self) -> Option<OwnerMessage> {
         let message = self.unconfirmed.get(self.sent)?;
         self.sent += 1;
         Some(OwnerMessage::Merge {
@@ -60,12 +60,12 @@ impl Outbox {
     }
 
     /// Whether this session has something to be sent.
-    pub fn has_unsent(&self) -> bool {
+    pub(super) fn has_unsent(&self) -> bool {
         self.sent < self.unconfirmed.len()
     }
 
     /// The standby does not confirm any more; its copy of the protocol's state is lost.
-    pub fn overflowed(&self) -> bool {
+    pub(super) fn overflowed(&self) -> bool {
         self.unconfirmed.len() > UNCONFIRMED_MAX
     }
 }

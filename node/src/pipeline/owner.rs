@@ -20,13 +20,13 @@ const BATCH_RECORDS_MAX: usize = 10_000;
 const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// State of an owner between opening and losing its role.
-pub(crate) struct Owner {
-    pub(crate) epoch: Epoch,
-    pub(crate) merge: Merge<Payload>,
+pub(super) struct Owner {
+    pub(super) epoch: Epoch,
+    pub(super) merge: Merge<Payload>,
     /// What Kafka has confirmed, per partition.
-    pub(crate) offsets: Offsets,
+    pub(super) offsets: Offsets,
     /// The batch that the producer has, kept until its outcome is definite.
-    pub(crate) in_flight: Vec<OutRecord>,
+    pub(super) in_flight: Vec<OutRecord>,
     /// Their bytes are held until then.
     in_flight_charges: Vec<Charge>,
     ledger: Ledger,
@@ -44,9 +44,9 @@ struct Standby {
 
 /// What the writer counts.
 #[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct Counts {
-    pub(crate) fresh: u64,
-    pub(crate) duplicate: u64,
+pub(super) struct Counts {
+    pub(super) fresh: u64,
+    pub(super) duplicate: u64,
 }
 
 impl Counts {
@@ -61,7 +61,7 @@ impl Counts {
 
 /// What a message of the standby asks the writer to do beyond the merge.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Heard {
+pub(super) enum Heard {
     Nothing,
     /// The first message of an unknown incarnation.
     NewStandby,
@@ -71,11 +71,11 @@ pub(crate) enum Heard {
 
 impl Owner {
     /// An owner whose merge already holds what this node retained and what the topic's tail shows.
-    pub(crate) fn new(epoch: Epoch, merge: Merge<Payload>, offsets: Offsets, ledger: Ledger) -> Self {
+    pub(super) fn new(epoch: Epoch, merge: Merge<Payload>, offsets: Offsets, ledger: Ledger) -> Self {
         Self { epoch, merge, offsets, in_flight: Vec::new(), in_flight_charges: Vec::new(), ledger, standby: None }
     }
 
-    pub(crate) fn frames(
+    pub(super) fn frames(
         &mut self,
         frames: impl Iterator<Item = twinfeed_dedup::Frame<Payload>>,
         now_ms: u64,
@@ -88,7 +88,7 @@ impl Owner {
     }
 
     /// A relay session began; its first message must be a hello.
-    pub(crate) fn standby_connected(&mut self, session: StandbySession, hello: u64) -> Heard {
+    pub(super) fn standby_connected(&mut self, session: StandbySession, hello: u64) -> Heard {
         let known = self.standby.as_ref().is_some_and(|s| s.incarnation == hello);
         if !known {
             self.merge.standby_left();
@@ -112,7 +112,7 @@ impl Owner {
     }
 
     /// The next message of the standby's session; None when there is no session or it has just ended.
-    pub(crate) async fn hear(&mut self) -> Option<StandbyMessage> {
+    pub(super) async fn hear(&mut self) -> Option<StandbyMessage> {
         match self.standby.as_mut().and_then(|s| s.session.as_mut()) {
             Some(session) => session.incoming.recv().await,
             None => std::future::pending().await,
@@ -120,7 +120,7 @@ impl Owner {
     }
 
     /// The standby's session is gone.
-    pub(crate) fn session_ended(&mut self, now_ms: u64) {
+    pub(super) fn session_ended(&mut self, now_ms: u64) {
         if let Some(standby) = &mut self.standby {
             standby.session = None;
             standby.silent_since_ms = Some(now_ms);
@@ -128,7 +128,7 @@ impl Owner {
     }
 
     /// Acts on a message of the standby.
-    pub(crate) fn heard(&mut self, message: StandbyMessage, now_ms: u64, counts: &mut Counts) -> Heard {
+    pub(super) fn heard(&mut self, message: StandbyMessage, now_ms: u64, counts: &mut Counts) -> Heard {
         let Some(standby) = self.standby.as_mut() else { return Heard::Hole };
         match message {
             StandbyMessage::Hello { .. } => return Heard::Hole,
@@ -156,7 +156,7 @@ impl Owner {
     }
 
     /// The next batch, if the producer is free and something is ready.
-    pub(crate) fn cut(&mut self, now_ms: u64) -> Option<Vec<OutRecord>> {
+    pub(super) fn cut(&mut self, now_ms: u64) -> Option<Vec<OutRecord>> {
         let batch =
             self.merge.cut(now_ms, BATCH_RECORDS_MAX, BATCH_BYTES_MAX, |payload: &Payload| payload.bytes.len())?;
         self.in_flight.reserve(batch.len());
@@ -178,7 +178,7 @@ impl Owner {
 
     /// Kafka has the batch in flight: a fingerprint counts as seen, and a frame as resolved, only from here on.
     /// Returns the records for the meters.
-    pub(crate) fn committed(&mut self, next_offsets: impl IntoIterator<Item = (i32, i64)>) -> Vec<OutRecord> {
+    pub(super) fn committed(&mut self, next_offsets: impl IntoIterator<Item = (i32, i64)>) -> Vec<OutRecord> {
         for (partition, offset) in next_offsets {
             let known = self.offsets.entry(partition).or_insert(0);
             *known = (*known).max(offset);
@@ -190,14 +190,14 @@ impl Owner {
 
     /// After a producer was lost with a batch in flight: the tail says whether the batch is in the topic. A
     /// transaction is whole or absent, so one of its records decides for all.
-    pub(crate) fn landed(&self, tail: &[TailRecord]) -> bool {
+    pub(super) fn landed(&self, tail: &[TailRecord]) -> bool {
         self.in_flight
             .first()
             .is_some_and(|first| tail.iter().any(|t| t.id.epoch == first.epoch && t.id.sequence == first.sequence))
     }
 
     /// Moves what the merge has to say into the standby's session, as far as it has room.
-    pub(crate) fn tell(&mut self, now_ms: u64) -> Vec<Notice> {
+    pub(super) fn tell(&mut self, now_ms: u64) -> Vec<Notice> {
         let messages = self.merge.take_messages();
         if let Some(standby) = &mut self.standby {
             let offsets: Vec<(i32, i64)> = self.offsets.iter().map(|(&p, &o)| (p, o)).collect();
@@ -223,12 +223,12 @@ impl Owner {
     }
 
     /// Whether a standby's relay session is open.
-    pub(crate) fn has_session(&self) -> bool {
+    pub(super) fn has_session(&self) -> bool {
         self.standby.as_ref().is_some_and(|s| s.session.is_some())
     }
 
     /// Ends the standby's session; it will come back with a new incarnation.
-    pub(crate) fn drop_session(&mut self) {
+    pub(super) fn drop_session(&mut self) {
         self.standby = None;
         self.merge.standby_left();
     }

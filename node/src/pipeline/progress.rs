@@ -28,7 +28,7 @@ use crate::{
     telemetry::{FeedMetrics, FeedSide, Metrics, ReconnectReason, WriterMetrics},
 };
 
-pub(crate) struct Progress {
+pub(super) struct Progress {
     connector: String,
     node: String,
     emit: Emit,
@@ -44,7 +44,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    pub(crate) fn new(options: &Options) -> Self {
+    pub(super) fn new(options: &Options) -> Self {
         let report = WriterReport::default();
         Self {
             connector: options.connector.clone(),
@@ -61,7 +61,7 @@ impl Progress {
         }
     }
 
-    pub(crate) fn subscribe(&self) -> watch::Receiver<WriterReport> {
+    pub(super) fn subscribe(&self) -> watch::Receiver<WriterReport> {
         self.out.subscribe()
     }
 
@@ -79,7 +79,7 @@ impl Progress {
 
     // --- roles -------------------------------------------------------------------------------------------------
 
-    pub(crate) fn role(&mut self, (role, epoch): (Role, Epoch)) {
+    pub(super) fn role(&mut self, (role, epoch): (Role, Epoch)) {
         if (self.report.role, self.report.epoch) != (role, epoch) {
             self.report = WriterReport {
                 role,
@@ -99,7 +99,7 @@ impl Progress {
         }
     }
 
-    pub(crate) fn takeover_started(&mut self, epoch: Epoch, redundant: bool) {
+    pub(super) fn takeover_started(&mut self, epoch: Epoch, redundant: bool) {
         self.report.epoch = epoch;
         let message = if redundant {
             "taking over; everything the former owner had is here or in the topic".to_owned()
@@ -117,7 +117,7 @@ impl Progress {
         }
     }
 
-    pub(crate) fn live(&mut self, epoch: Epoch, tail_records: usize, replayed: usize) {
+    pub(super) fn live(&mut self, epoch: Epoch, tail_records: usize, replayed: usize) {
         self.report.delivering = true;
         self.report.trouble = None;
         self.out.send_replace(self.report.clone());
@@ -130,19 +130,19 @@ impl Progress {
         );
     }
 
-    pub(crate) fn fenced(&mut self, epoch: Epoch) {
+    pub(super) fn fenced(&mut self, epoch: Epoch) {
         self.report.delivering = false;
         self.metrics.fenced.inc();
         self.event("fenced", format!("epoch {epoch} is not this node's any more; nothing more is written"), &[]);
     }
 
-    pub(crate) fn write_failed(&mut self, epoch: Epoch, error: &kafka::Error) {
+    pub(super) fn write_failed(&mut self, epoch: Epoch, error: &kafka::Error) {
         self.report.delivering = false;
         self.trouble(error);
         self.event("writer.interrupted", format!("epoch {epoch}: {error}; the producer is opened anew"), &[]);
     }
 
-    pub(crate) fn trouble(&mut self, error: &dyn std::error::Error) {
+    pub(super) fn trouble(&mut self, error: &dyn std::error::Error) {
         let text = error.to_string();
         if self.report.trouble.as_ref() != Some(&text) {
             tracing::warn!(connector = %self.connector, error = %text, "writer.trouble");
@@ -153,17 +153,17 @@ impl Progress {
 
     // --- subscriptions -----------------------------------------------------------------------------------------
 
-    pub(crate) fn subscription_opened(&mut self, subscription: u64) {
+    pub(super) fn subscription_opened(&mut self, subscription: u64) {
         self.feed.connected(SystemTime::now());
         self.event("subscription.opened", format!("subscription {subscription:016x} is connected"), &[]);
     }
 
-    pub(crate) fn subscription_lost(&mut self, reason: &str) {
+    pub(super) fn subscription_lost(&mut self, reason: &str) {
         self.feed.disconnected(ReconnectReason::Closed);
         self.event("subscription.lost", format!("the feed connection ended: {reason}; reconnecting"), &[]);
     }
 
-    pub(crate) fn connect_failed(&mut self, reason: &str, attempt: u32, retry_in_ms: u64) {
+    pub(super) fn connect_failed(&mut self, reason: &str, attempt: u32, retry_in_ms: u64) {
         self.feed.disconnected(ReconnectReason::Connect);
         // The first and every tenth: a feed that is down for an hour must not flood the log.
         if attempt == 1 || attempt % 10 == 0 {
@@ -171,17 +171,17 @@ impl Progress {
         }
     }
 
-    pub(crate) fn standby_connected(&mut self, new: bool) {
+    pub(super) fn standby_connected(&mut self, new: bool) {
         if new {
             self.event("standby.joined", "a standby relays its subscription".to_owned(), &[]);
         }
     }
 
-    pub(crate) fn relay_broken(&mut self) {
+    pub(super) fn relay_broken(&mut self) {
         self.event("relay.broken", "the relay between owner and standby ended; it is reopened".to_owned(), &[]);
     }
 
-    pub(crate) fn overflow(&mut self, dropped: u64) {
+    pub(super) fn overflow(&mut self, dropped: u64) {
         self.metrics.gap_events.inc();
         self.metrics.gap_messages.inc_by(dropped);
         self.event(
@@ -191,7 +191,7 @@ impl Progress {
         );
     }
 
-    pub(crate) fn notice(&mut self, notice: &Notice, now_ms: u64) {
+    pub(super) fn notice(&mut self, notice: &Notice, now_ms: u64) {
         let (kind, message) = describe(notice, |at_ms| wall_ms().saturating_sub(now_ms.saturating_sub(at_ms)));
         if kind == "gap" {
             self.metrics.gap_events.inc();
@@ -201,12 +201,12 @@ impl Progress {
 
     // --- counts ------------------------------------------------------------------------------------------------
 
-    pub(crate) fn received(&mut self, frames: usize, bytes: usize) {
+    pub(super) fn received(&mut self, frames: usize, bytes: usize) {
         self.report.frames_received += frames as u64;
         self.feed.received(frames as u64, bytes as u64, wall_ns());
     }
 
-    pub(crate) fn merged(&mut self, counts: Counts) {
+    pub(super) fn merged(&mut self, counts: Counts) {
         self.merged_on(FeedSide::Primary, counts);
     }
 
@@ -216,12 +216,12 @@ impl Progress {
         self.metrics.deduplicated(side, counts.duplicate);
     }
 
-    pub(crate) fn merged_relayed(&mut self, counts: Counts) {
+    pub(super) fn merged_relayed(&mut self, counts: Counts) {
         self.report.frames_received += counts.fresh + counts.duplicate;
         self.merged_on(FeedSide::Secondary, counts);
     }
 
-    pub(crate) fn committed(&mut self, records: &[OutRecord], took: Option<Duration>) {
+    pub(super) fn committed(&mut self, records: &[OutRecord], took: Option<Duration>) {
         let now_ns = wall_ns();
         for record in records {
             let us = now_ns.saturating_sub(record.received_at_ns) / 1_000;
@@ -238,7 +238,7 @@ impl Progress {
 
     // --- state -------------------------------------------------------------------------------------------------
 
-    pub(crate) fn owning(&mut self, owner: &Owner, producer_open: bool, held_bytes: usize) {
+    pub(super) fn owning(&mut self, owner: &Owner, producer_open: bool, held_bytes: usize) {
         let status = owner.merge.status();
         let redundant = status.redundant && owner.has_session();
         if redundant != self.report.redundant {
@@ -270,19 +270,19 @@ impl Progress {
         metrics.queue_bytes.set(held_bytes as i64);
     }
 
-    pub(crate) fn standing(&mut self, standby: &Standby, held_bytes: usize) {
+    pub(super) fn standing(&mut self, standby: &Standby, held_bytes: usize) {
         self.report.redundant = standby.retention.is_redundant();
         self.report.retained_frames = standby.retention.retained_frames() as u64;
         self.metrics.retained_frames.set(self.report.retained_frames as i64);
         self.metrics.retained_bytes.set(held_bytes as i64);
     }
 
-    pub(crate) fn opening(&mut self, retention: &Retention<Payload>) {
+    pub(super) fn opening(&mut self, retention: &Retention<Payload>) {
         self.report.delivering = false;
         self.report.retained_frames = retention.retained_frames() as u64;
     }
 
-    pub(crate) fn publish(&mut self, now_ms: u64, feed: &SubscriptionReport) {
+    pub(super) fn publish(&mut self, now_ms: u64, feed: &SubscriptionReport) {
         self.rate.sample(now_ms, self.report.records_committed);
         self.report.records_per_second = self.rate.per_second();
         self.report.latency_p50_ms = self.latency.quantile_ms(0.5);

@@ -19,12 +19,12 @@ const RELAY_FRAMES_MAX: usize = 256;
 const RELAY_BYTES_MAX: usize = 512 * 1024;
 
 /// State of a standby.
-pub(crate) struct Standby {
-    pub(crate) epoch: Epoch,
-    pub(crate) retention: Retention<Payload>,
+pub(super) struct Standby {
+    pub(super) epoch: Epoch,
+    pub(super) retention: Retention<Payload>,
     /// Offsets of the last ack: where a takeover starts reading.
-    pub(crate) acked: Option<Offsets>,
-    pub(crate) warm: Option<Warm>,
+    pub(super) acked: Option<Offsets>,
+    pub(super) warm: Option<Warm>,
     incarnation: u64,
     received_through: u64,
     session: Option<OwnerSession>,
@@ -49,7 +49,7 @@ struct Queued {
 
 impl Standby {
     /// Starts with what a former role of this node retained, or with nothing.
-    pub(crate) fn new(epoch: Epoch, retention: Retention<Payload>, live: Option<SubscriptionId>) -> Self {
+    pub(super) fn new(epoch: Epoch, retention: Retention<Payload>, live: Option<SubscriptionId>) -> Self {
         let mut standby = Self::without_queue(epoch, retention);
         standby.queue.extend(live.map(Queued::new));
         standby
@@ -72,7 +72,7 @@ impl Standby {
 
     /// Another owner, or the same one anew: what is retained stays, what the former one promised does not. The live
     /// connection goes on as subscription `renewed`, because the new owner knows nothing of it.
-    pub(crate) fn new_owner(&mut self, epoch: Epoch, renewed: Option<SubscriptionId>) {
+    pub(super) fn new_owner(&mut self, epoch: Epoch, renewed: Option<SubscriptionId>) {
         self.epoch = epoch;
         self.incarnation = rand::random();
         self.received_through = 0;
@@ -87,7 +87,7 @@ impl Standby {
     }
 
     /// A relay session to the owner began.
-    pub(crate) fn owner_connected(&mut self, session: OwnerSession) {
+    pub(super) fn owner_connected(&mut self, session: OwnerSession) {
         // A fresh session's channel has room for its first messages.
         let _ = session.outgoing.try_send(StandbyMessage::Hello { incarnation: self.incarnation });
         let _ = session.outgoing.try_send(StandbyMessage::ReceivedThrough(self.received_through));
@@ -96,17 +96,13 @@ impl Standby {
         self.blocked = false;
     }
 
-    pub(crate) fn session_ended(&mut self) {
+    pub(super) fn session_ended(&mut self) {
         self.session = None;
         self.welcomed = false;
     }
 
-    pub(crate) fn has_session(&self) -> bool {
-        self.session.is_some()
-    }
-
     /// Waits for the owner's next message, or for room in a session that was full.
-    pub(crate) async fn next(&mut self) -> Next {
+    pub(super) async fn next(&mut self) -> Next {
         let Some(session) = self.session.as_mut() else { return std::future::pending().await };
         let (incoming, outgoing) = (&mut session.incoming, &session.outgoing);
         tokio::select! {
@@ -116,7 +112,7 @@ impl Standby {
     }
 
     /// Acts on a message of the owner.
-    pub(crate) fn heard(&mut self, message: OwnerMessage) -> Result<(), SnapshotError> {
+    pub(super) fn heard(&mut self, message: OwnerMessage) -> Result<(), SnapshotError> {
         match message {
             OwnerMessage::Welcome { next } => self.welcome(&next),
             OwnerMessage::Merge { number, committed, message } => {
@@ -155,14 +151,14 @@ impl Standby {
     }
 
     /// A connection came up.
-    pub(crate) fn subscribed(&mut self, id: SubscriptionId) {
+    pub(super) fn subscribed(&mut self, id: SubscriptionId) {
         self.disconnected();
         self.retention.subscribed(id);
         self.queue.push_back(Queued::new(id));
     }
 
     /// The live connection is gone.
-    pub(crate) fn disconnected(&mut self) {
+    pub(super) fn disconnected(&mut self) {
         self.retention.disconnected();
         if let Some(live) = self.queue.back_mut() {
             live.ended = true;
@@ -170,7 +166,7 @@ impl Standby {
     }
 
     /// Sends what the owner lacks, in order, as far as the session has room.
-    pub(crate) fn send(&mut self) {
+    pub(super) fn send(&mut self) {
         self.blocked = false;
         if !self.welcomed {
             return;
@@ -227,7 +223,7 @@ impl Standby {
     }
 
     /// Confirms to the owner what has been received. A confirmation dropped at a full channel is made up by the next.
-    pub(crate) fn confirm(&mut self) {
+    pub(super) fn confirm(&mut self) {
         if let Some(session) = self.session.as_ref().filter(|_| self.welcomed) {
             let _ = session.outgoing.try_send(StandbyMessage::ReceivedThrough(self.received_through));
         }
@@ -235,7 +231,7 @@ impl Standby {
 }
 
 /// What a standby's session brings.
-pub(crate) enum Next {
+pub(super) enum Next {
     /// A message; None when the session has ended.
     Message(Option<OwnerMessage>),
     Room,

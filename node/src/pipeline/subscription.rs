@@ -11,7 +11,7 @@ use crate::model::frame;
 
 /// Names the own connection and numbers its frames densely from 1.
 #[derive(Debug, Default)]
-pub(crate) struct Numbering {
+pub(super) struct Numbering {
     socket: Option<u64>,
     id: u64,
     last_index: u64,
@@ -19,23 +19,23 @@ pub(crate) struct Numbering {
 
 impl Numbering {
     /// A connection came up.
-    pub(crate) fn opened(&mut self, socket: u64) -> SubscriptionId {
+    pub(super) fn opened(&mut self, socket: u64) -> SubscriptionId {
         *self = Self { socket: Some(socket), id: socket, last_index: 0 };
         SubscriptionId(self.id)
     }
 
     /// The connection is gone.
-    pub(crate) fn closed(&mut self) {
+    pub(super) fn closed(&mut self) {
         self.socket = None;
     }
 
     /// The live subscription, if any.
-    pub(crate) fn live(&self) -> Option<SubscriptionId> {
+    pub(super) fn live(&self) -> Option<SubscriptionId> {
         self.socket.map(|_| SubscriptionId(self.id))
     }
 
     /// The role changed under the live connection: the same socket, a new subscription.
-    pub(crate) fn renew(&mut self) -> Option<SubscriptionId> {
+    pub(super) fn renew(&mut self) -> Option<SubscriptionId> {
         self.socket?;
         self.id = rand::random();
         self.last_index = 0;
@@ -43,7 +43,7 @@ impl Numbering {
     }
 
     /// The next frame of the live subscription; None when `socket` is not the live connection any more.
-    pub(crate) fn number(&mut self, socket: u64, frame: frame::Frame, ledger: &Ledger) -> Option<Frame<Payload>> {
+    pub(super) fn number(&mut self, socket: u64, frame: frame::Frame, ledger: &Ledger) -> Option<Frame<Payload>> {
         if self.socket != Some(socket) {
             return None;
         }

@@ -32,7 +32,7 @@ use crate::{
     model::{
         frame::FeedEvent,
         ids::Epoch,
-        relay::{Offer, OwnerMessage, StandbyMessage},
+        relay::{Offer, StandbyMessage},
         report::{Role as ReportedRole, SubscriptionReport, WriterReport},
     },
     supervise::TaskKind,
@@ -138,7 +138,7 @@ enum Phase {
     Standing(Box<Standby>),
     Opening { epoch: Epoch, retention: Box<Retention<Payload>>, tail_from: TailFrom },
     Owning(Box<Owner>),
-    Deposed { epoch: Epoch },
+    Deposed,
 }
 
 /// What the relay brings.
@@ -153,7 +153,7 @@ impl Phase {
         match self {
             Phase::Owning(owner) => Relayed::FromStandby(owner.hear().await),
             Phase::Standing(standby) => Relayed::FromOwner(standby.next().await),
-            Phase::Opening { .. } | Phase::Deposed { .. } => std::future::pending().await,
+            Phase::Opening { .. } | Phase::Deposed => std::future::pending().await,
         }
     }
 }
@@ -174,7 +174,7 @@ impl Writer {
             cancel,
             numbering: Numbering::default(),
             ledger: Ledger::default(),
-            phase: Phase::Deposed { epoch: Epoch(0) },
+            phase: Phase::Deposed,
             producer: None,
             opening: None,
             writing: None,
@@ -235,7 +235,7 @@ impl Writer {
     // --- roles -------------------------------------------------------------------------------------------------
 
     fn assume(&mut self, role: Role) {
-        let phase = std::mem::replace(&mut self.phase, Phase::Deposed { epoch: Epoch(0) });
+        let phase = std::mem::replace(&mut self.phase, Phase::Deposed);
         self.phase = match (phase, role) {
             (Phase::Standing(standby), Role::Owner { epoch }) => {
                 self.progress.takeover_started(epoch, standby.retention.is_redundant());
@@ -260,12 +260,12 @@ impl Writer {
                 self.stand_by(epoch, *retention)
             }
             (Phase::Owning(owner), Role::Owner { epoch }) if owner.epoch == epoch => Phase::Owning(owner),
-            (Phase::Owning(_) | Phase::Deposed { .. }, Role::Owner { epoch }) => {
+            (Phase::Owning(_) | Phase::Deposed, Role::Owner { epoch }) => {
                 self.close();
                 let retention = self.fresh_retention();
                 self.begin_opening(epoch, retention, TailFrom::End, None)
             }
-            (Phase::Owning(_) | Phase::Deposed { .. }, Role::Standby { epoch }) => {
+            (Phase::Owning(_) | Phase::Deposed, Role::Standby { epoch }) => {
                 self.close();
                 let retention = self.fresh_retention();
                 self.stand_by(epoch, retention)
@@ -344,7 +344,7 @@ impl Writer {
             Ok(opened) => self.go_live(opened),
             Err(opening::Error::NotOwner(epoch)) => {
                 self.progress.fenced(epoch);
-                self.depose(epoch);
+                self.depose();
             }
             Err(error) => {
                 self.progress.trouble(&error);
@@ -364,7 +364,7 @@ impl Writer {
         let Opened { producer, tail, offsets } = opened;
         self.producer = Some(producer);
         self.reopen_pause = REOPEN_MIN;
-        let phase = std::mem::replace(&mut self.phase, Phase::Deposed { epoch: Epoch(0) });
+        let phase = std::mem::replace(&mut self.phase, Phase::Deposed);
         self.phase = match phase {
             Phase::Opening { epoch, retention, .. } => {
                 let tail_records = tail.len();
@@ -410,16 +410,16 @@ impl Writer {
         let (epoch, tail_from) = match &self.phase {
             Phase::Opening { epoch, tail_from, .. } => (*epoch, tail_from.clone()),
             Phase::Owning(owner) => (owner.epoch, TailFrom::Offsets(owner.offsets.clone())),
-            Phase::Standing(_) | Phase::Deposed { .. } => return,
+            Phase::Standing(_) | Phase::Deposed => return,
         };
         self.opening = Some(Box::pin(opening::open(self.options.plan(epoch, tail_from, None, true))));
     }
 
     /// The assignment has moved: nothing of this role may be written any more. The frames are not needed either, as
     /// the new owner retained its own copies. The worker tells the next role.
-    fn depose(&mut self, epoch: Epoch) {
+    fn depose(&mut self) {
         self.close();
-        self.phase = Phase::Deposed { epoch };
+        self.phase = Phase::Deposed;
     }
 
     // --- writing -----------------------------------------------------------------------------------------------
@@ -496,7 +496,7 @@ impl Writer {
                     Phase::Standing(standby) => standby.subscribed(id),
                     Phase::Opening { retention, .. } => retention.subscribed(id),
                     Phase::Owning(owner) => owner.merge.own_subscription(Some(id), now_ms),
-                    Phase::Deposed { .. } => {}
+                    Phase::Deposed => {}
                 }
             }
             FeedEvent::Closed { reason, .. } => {
@@ -506,7 +506,7 @@ impl Writer {
                     Phase::Standing(standby) => standby.disconnected(),
                     Phase::Opening { retention, .. } => retention.disconnected(),
                     Phase::Owning(owner) => owner.merge.own_subscription(None, now_ms),
-                    Phase::Deposed { .. } => {}
+                    Phase::Deposed => {}
                 }
             }
             FeedEvent::ConnectFailed { reason, attempt, retry_in_ms } => {
@@ -524,7 +524,7 @@ impl Writer {
                         let counts = owner.frames(frames, now_ms);
                         self.progress.merged(counts);
                     }
-                    Phase::Deposed { .. } => {}
+                    Phase::Deposed => {}
                 }
             }
         }
@@ -590,7 +590,7 @@ impl Writer {
                 self.progress.standing(standby, self.ledger.bytes());
             }
             Phase::Opening { retention, .. } => self.progress.opening(retention),
-            Phase::Deposed { .. } => {}
+            Phase::Deposed => {}
         }
         self.limit();
         self.progress.publish(now_ms, &feed.borrow());
@@ -605,7 +605,7 @@ impl Writer {
                 Phase::Standing(standby) => standby.retention.drop_oldest().is_some(),
                 Phase::Opening { retention, .. } => retention.drop_oldest().is_some(),
                 Phase::Owning(owner) => owner.merge.drop_oldest().is_some(),
-                Phase::Deposed { .. } => false,
+                Phase::Deposed => false,
             };
             if !gone {
                 break;
