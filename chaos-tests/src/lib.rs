@@ -4,4 +4,6 @@
 //! what a user could see.
 
 pub mod broker;
+pub mod harness;
 mod jars;
+pub mod scenarios;

@@ -6,6 +6,7 @@
 //! says `Closed`. It never blocks the async runtime either: librdkafka's calls block, so they run on `run`'s thread.
 
 use std::{
+    collections::VecDeque,
     sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
     thread,
     time::{Duration, Instant},
@@ -23,9 +24,12 @@ use super::{
 /// First patience with `init_transactions`. Two round trips and a commit of the coordinator's log take 4 ms; an *open*
 /// transaction of the predecessor does not answer before librdkafka's fixed 500 ms timer. See `open`.
 const QUICK_INIT_MS: u64 = 12;
-/// On slower networks: this many round trips (find the coordinator, connect, ask for versions, init, and one spare).
+/// On slower networks: this many round trips (find the coordinator, connect, ask for versions, init, and two spare).
 const QUICK_INIT_ROUND_TRIPS: u32 = 6;
-const QUICK_INIT_MS_MAX: u64 = 200;
+/// Each further object gets this many times more patience: 12, 48, 192 ms, then whatever is left.
+const PATIENCE_GROWTH: u32 = 4;
+/// Below librdkafka's 500 ms, so that giving up still beats waiting.
+const QUICK_INIT_MS_MAX: u64 = 250;
 /// Between a commit and the next begin. Back to back, AddPartitionsToTxn arrives while the coordinator still writes
 /// the commit markers, answers CONCURRENT_TRANSACTIONS, and librdkafka waits a fixed 20 ms (rdkafka_txnmgr.c:902).
 const BREATHER_MS: u64 = 2;
@@ -39,6 +43,13 @@ type Reply<T> = oneshot::Sender<Result<T, Error>>;
 enum Command {
     Open(Reply<()>),
     Write(Vec<OutRecord>, Reply<Committed>),
+}
+
+/// What it takes to make one more producer object.
+struct Door {
+    options: Options,
+    transactional_id: String,
+    target: Target,
 }
 
 /// Two connected producer objects that have not fenced anybody: what a standby holds. Dropping it closes both.
@@ -82,10 +93,11 @@ impl FencedProducer {
         let first = Client::create(options, transactional_id, target)?;
         let second = Client::create(options, transactional_id, target)?;
         let (commands, inbox) = mpsc::channel();
-        let settings = options.clone();
+        let door =
+            Door { options: options.clone(), transactional_id: transactional_id.to_owned(), target: target.clone() };
         thread::Builder::new()
             .name("kafka-writer".to_owned())
-            .spawn(move || run(&settings, first, second, &inbox))
+            .spawn(move || run(&door, first, second, &inbox))
             .map_err(|e| rejected("to start a producer thread", e.to_string()))?;
         Ok(Warm { commands, target: target.clone(), bytes_max: options.message_bytes_max() })
     }
@@ -130,14 +142,14 @@ impl Warm {
 }
 
 /// The life of a producer: warm, opened, writing. It ends with its handle, or with the first outcome that finishes it.
-fn run(options: &Options, first: Client, second: Client, inbox: &Receiver<Command>) {
+fn run(door: &Door, first: Client, second: Client, inbox: &Receiver<Command>) {
     let Some((reply, round_trip)) = stay_warm(&first, &second, inbox) else { return };
-    match open(options, round_trip, first, second) {
+    match open(door, round_trip, first, second) {
         // A caller that no longer waits gets no producer: nobody would close it.
         Ok(mut client) if !reply.is_closed() => {
             client.poll_in_background();
             if reply.send(Ok(())).is_ok() {
-                serve(options, &client, inbox);
+                serve(&door.options, &client, inbox);
             }
         }
         Ok(_) => {}
@@ -166,32 +178,40 @@ fn stay_warm(first: &Client, second: &Client, inbox: &Receiver<Command>) -> Opti
     }
 }
 
-/// Opens one of the two objects.
+/// Opens the producer, by one object or another.
 ///
 /// A predecessor that died within a transaction leaves it open. The first InitProducerId then makes the coordinator
 /// abort it and answers CONCURRENT_TRANSACTIONS; the abort is done within a few ms, but librdkafka asks again only on
-/// a fixed 500 ms timer (rdkafka_idempotence.c:398). So the first object gets `QUICK_INIT_MS`; after that it has done
-/// its duty as a trigger, and the second one, which has no timer running, asks at once. The first must be gone before
-/// its timer fires: its second InitProducerId would fence our own producer. If it is late, or its first request is
-/// still on its way, that costs a `Fenced` and another round through the assignment, never a record.
-fn open(options: &Options, round_trip: Option<Duration>, first: Client, second: Client) -> Result<Client, Error> {
-    let deadline = Instant::now() + Duration::from_millis(options.open_ms_max);
+/// a fixed 500 ms timer (rdkafka_idempotence.c:398). So an object gets a little patience; after that it has done its
+/// duty as a trigger, and the next one, which has no timer running, asks at once. Two are connected in advance, which
+/// is enough for a broker at ease (15 ms in all); a slower one meets a third, made on the spot, and only then the
+/// fourth waits as long as it takes.
+///
+/// An object that was given up must be gone before its timer fires: its next InitProducerId would fence our own
+/// producer. If it is late, or its first request is still on its way, that costs a `Fenced` and another round through
+/// the assignment, never a record.
+fn open(door: &Door, round_trip: Option<Duration>, first: Client, second: Client) -> Result<Client, Error> {
+    let deadline = Instant::now() + Duration::from_millis(door.options.open_ms_max);
     let left = || deadline.saturating_duration_since(Instant::now());
     let round_trip = match round_trip {
         Some(round_trip) => round_trip,
         // Never connected so far: this names what is wrong better than an init that times out.
         None => first.connect(left())?,
     };
-    let quick = (round_trip * QUICK_INIT_ROUND_TRIPS)
-        .clamp(Duration::from_millis(QUICK_INIT_MS), Duration::from_millis(QUICK_INIT_MS_MAX));
-    match first.init(quick.min(left())) {
-        Ok(()) => Ok(first),
-        Err(Error::Unreachable { .. }) => {
-            // Before the second init: dropping only hands the object to a thread that destroys it.
-            drop(first);
-            second.init(left()).map(|()| second)
+    let mut patience = (round_trip * QUICK_INIT_ROUND_TRIPS).max(Duration::from_millis(QUICK_INIT_MS));
+    let mut connected = VecDeque::from([first, second]);
+    loop {
+        let client = match connected.pop_front() {
+            Some(client) => client,
+            None => Client::create(&door.options, &door.transactional_id, &door.target)?,
+        };
+        let last = patience > Duration::from_millis(QUICK_INIT_MS_MAX);
+        match client.init(if last { left() } else { patience.min(left()) }) {
+            Ok(()) => return Ok(client),
+            Err(Error::Unreachable { .. }) if !last && !left().is_zero() => patience *= PATIENCE_GROWTH,
+            Err(error) => return Err(error),
         }
-        Err(error) => Err(error),
+        // Here the loop drops `client`: a thread of its own destroys it while the next one asks.
     }
 }
 
