@@ -9,6 +9,8 @@
 //! | 4 | `config` one file, one environment |
 //! | 5 | `node` composition root · `tools` demo, feed, verify |
 
+pub mod api;
+pub mod config;
 pub mod model;
 pub mod supervise;
 pub mod telemetry;
