@@ -2,7 +2,7 @@
 //!
 //! | level | rooms |
 //! |---|---|
-//! | 0 | `model` words · `telemetry` metrics and logs · `supervise` the only spawner |
+//! | 0 | `model` words · `telemetry` metrics and logs · `supervise` the only spawner · `clock` |
 //! | 1 | `control` pure decisions · `feed` sockets to frames · `kafka` the fenced producer |
 //! | 2 | `raft` remembers · `pipeline` one writer actor · `relay` standby to owner |
 //! | 3 | `worker` every node: roles · `coordinator` leader only: assignments · `api` admin and HTTP |
@@ -11,6 +11,13 @@
 
 pub mod api;
 pub mod config;
+pub mod clock;
+pub mod control;
+pub mod feed;
+pub mod kafka;
 pub mod model;
+pub mod pipeline;
+pub mod raft;
+pub mod relay;
 pub mod supervise;
 pub mod telemetry;

@@ -65,10 +65,17 @@ pub enum Command {
         writer: WriterId,
         node: Option<NodeId>,
     },
-    /// The coordinator's decision. Refused unless the writer's epoch and standby are still what the decision was based on.
+    /// The owner's process restarted and has forgotten what it wrote: same owner, new epoch.
+    NewEpoch {
+        writer: WriterId,
+        expected_epoch: Epoch,
+    },
+    /// The coordinator's decision. Refused unless the writer's epoch (0 when unassigned) and standby are still what the
+    /// decision was based on: a promotion must never meet a standby that has been replaced meanwhile.
     Assign {
         writer: WriterId,
         expected_epoch: Epoch,
+        expected_standby: Option<NodeId>,
         owner: Option<NodeId>,
         standby: Option<NodeId>,
     },
@@ -77,7 +84,7 @@ pub enum Command {
 /// What a command did. Refusals are outcomes by value, not errors: every replica computes the same one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
-    /// Done; the log index of the entry that did it.
+    /// Done; the log index of the entry that did it (an earlier one when there was nothing left to do).
     Done {
         revision: u64,
     },

@@ -1,0 +1,108 @@
+//! Desired against running roles: applying the difference leaves no difference.
+
+use std::collections::BTreeMap;
+
+use proptest::{collection::vec, option, prelude::*};
+use twinfeed_node::{
+    control::{RoleChange, RoleSpec, State, diff},
+    model::{
+        command::{Command, Proposal},
+        connector::Line,
+        connector::{Config, NodeRecord, TargetState},
+        ids::{Epoch, WriterId},
+        report::Role,
+    },
+};
+
+fn run(state: &mut State, index: u64, command: Command) {
+    state.apply(index, &Proposal { request_id: String::new(), proposed_at_ms: 0, command });
+}
+
+fn assign(state: &mut State, index: u64, name: &str, owner: Option<u64>, standby: Option<u64>) {
+    let writer = WriterId(name.to_owned());
+    let current = state.writers().get(&writer).and_then(|w| w.assignment.clone());
+    let expected_epoch = current.as_ref().map_or(Epoch(0), |a| a.epoch);
+    let expected_standby = current.and_then(|a| a.standby);
+    run(state, index, Command::Assign { writer, expected_epoch, expected_standby, owner, standby });
+}
+
+fn create(state: &mut State, index: u64, name: &str) {
+    let (name, config) = (name.to_owned(), Config::new());
+    run(state, index, Command::CreateConnector { name, config, target: TargetState::Running });
+}
+
+/// Nodes 1 to 3, and connectors `a` to `c` in one of the shapes that the commands can produce.
+fn state() -> impl Strategy<Value = State> {
+    let target = prop_oneof![3 => Just(TargetState::Running), 1 => Just(TargetState::Paused)];
+    vec((option::of(1..4u64), option::of(1..4u64), target, any::<bool>()), 0..4).prop_map(|writers| {
+        let mut state = State::default();
+        for id in 1..4 {
+            run(
+                &mut state,
+                id,
+                Command::PutNode { node: NodeRecord { id, name: id.to_string(), ..Default::default() } },
+            );
+        }
+        for (i, (owner, standby, target, restart)) in writers.into_iter().enumerate() {
+            let (name, index) = (["a", "b", "c", "d"][i], 10 * i as u64 + 10);
+            create(&mut state, index, name);
+            assign(&mut state, index + 1, name, owner, standby.filter(|s| owner.is_some() && Some(*s) != owner));
+            run(&mut state, index + 2, Command::SetTarget { name: name.to_owned(), target });
+            if restart {
+                run(&mut state, index + 3, Command::Restart { name: name.to_owned() });
+            }
+        }
+        state
+    })
+}
+
+fn follow(running: &mut BTreeMap<WriterId, RoleSpec>, changes: Vec<RoleChange>) {
+    for change in changes {
+        match change {
+            RoleChange::Start { writer, to } => assert_eq!(running.insert(writer, to), None),
+            RoleChange::Change { writer, from, to } => assert_eq!(running.insert(writer, to), Some(from)),
+            RoleChange::Stop { writer, from } => assert_eq!(running.remove(&writer), Some(from)),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn following_the_difference_leaves_none(before in state(), after in state(), me in 1..4u64) {
+        let mut running = BTreeMap::new();
+        for state in [&before, &after] {
+            let changes = diff(state, me, &running);
+            follow(&mut running, changes);
+            prop_assert_eq!(diff(state, me, &running), vec![]);
+        }
+    }
+}
+
+#[test]
+fn a_new_epoch_a_new_peer_and_a_restart_are_changes_and_a_pause_stops() {
+    let mut state = State::default();
+    for id in 1..4 {
+        run(&mut state, id, Command::PutNode { node: NodeRecord { id, name: id.to_string(), ..Default::default() } });
+    }
+    create(&mut state, 4, "a");
+    assign(&mut state, 5, "a", Some(1), Some(2));
+    let mut running = BTreeMap::new();
+    let changes = diff(&state, 2, &running);
+    follow(&mut running, changes);
+    let writer = WriterId("a".to_owned());
+    let revisions = BTreeMap::from([("a".to_owned(), 4)]);
+    let standby = RoleSpec { role: Role::Standby, epoch: Epoch(5), peer: Some(1), line: Line::Secondary, revisions };
+    assert_eq!(running[&writer], standby);
+
+    assign(&mut state, 6, "a", Some(2), Some(3));
+    let owner = RoleSpec { role: Role::Owner, epoch: Epoch(6), peer: Some(3), ..standby.clone() };
+    let promoted = RoleChange::Change { writer: writer.clone(), from: standby, to: owner.clone() };
+    assert_eq!(diff(&state, 2, &running), vec![promoted.clone()]);
+    follow(&mut running, vec![promoted]);
+
+    run(&mut state, 7, Command::Restart { name: "a".to_owned() });
+    assert!(matches!(diff(&state, 2, &running)[..], [RoleChange::Change { .. }]));
+    run(&mut state, 8, Command::SetTarget { name: "a".to_owned(), target: TargetState::Paused });
+    assert_eq!(diff(&state, 2, &running), vec![RoleChange::Stop { writer, from: owner }]);
+}
