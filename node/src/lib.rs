@@ -10,8 +10,8 @@
 //! | 5 | `node` composition root · `tools` demo, feed, verify |
 
 pub mod api;
-pub mod config;
 pub mod clock;
+pub mod config;
 pub mod control;
 pub mod feed;
 pub mod kafka;
