@@ -21,3 +21,4 @@ pub mod raft;
 pub mod relay;
 pub mod supervise;
 pub mod telemetry;
+pub mod tools;

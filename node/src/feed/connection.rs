@@ -6,7 +6,7 @@ use std::{
     future::poll_fn,
     mem,
     task::{Context, Poll},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -25,6 +25,7 @@ use super::{
     dial::Socket,
     error::{Error, printable},
 };
+use crate::clock::wall_ns;
 use crate::model::{
     frame::{FeedEvent, Frame, FrameKind},
     spec::FeedSpec,
@@ -130,7 +131,7 @@ impl<'a> Connection<'a> {
                 Poll::Ready(Some(Ok(Message::Ping(_) | Message::Frame(_)))) => continue,
             };
             if received_at_ns == 0 {
-                received_at_ns = now_ns();
+                received_at_ns = wall_ns();
             }
             bytes += payload.len();
             self.frames.push(Frame { kind, payload, received_at_ns });
@@ -210,8 +211,4 @@ fn closed_reason(close: Option<&CloseFrame>) -> String {
             format!("the server closed the connection: {code}{gap}{reason}")
         }
     }
-}
-
-fn now_ns() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
 }

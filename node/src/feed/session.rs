@@ -2,10 +2,7 @@
 //! (`Session::run` under its own spawner) and stops it by the handle. Every connection is a new subscription with a new
 //! random id: what one connection sent says nothing about the position of the next.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -20,6 +17,7 @@ use super::{
     dial::{DialOptions, dial},
     error::Error,
 };
+use crate::clock::wall_ms;
 use crate::model::{feed_url::FeedUrl, frame::FeedEvent, report::SubscriptionReport, spec::FeedSpec};
 
 /// What to subscribe to.
@@ -29,6 +27,14 @@ pub struct Subscription {
     pub url: FeedUrl,
     pub spec: Arc<FeedSpec>,
     pub dial: DialOptions,
+}
+
+impl Subscription {
+    /// The primary subscription of `spec`, or its secondary one.
+    pub fn new(spec: FeedSpec, secondary: bool, dial: DialOptions) -> Self {
+        let url = spec.secondary_url.as_ref().filter(|_| secondary).unwrap_or(&spec.primary_url).clone();
+        Self { url, spec: Arc::new(spec), dial }
+    }
 }
 
 /// Why a session is over.
@@ -144,7 +150,7 @@ impl Session {
         info!(url = %self.subscription.url.public, subscription, "subscribed");
         self.status.send_modify(|status| {
             status.connected = true;
-            status.connected_since_ms = now_ms();
+            status.connected_since_ms = wall_ms();
         });
         self.tell(FeedEvent::Opened { subscription }).await
     }
@@ -183,8 +189,4 @@ impl Session {
         };
         Some(Ended::GaveUp { reason: format!("{}; {why}", error.reason()) })
     }
-}
-
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

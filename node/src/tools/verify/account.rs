@@ -1,0 +1,301 @@
+//! The books of the verifier: every record read against every message sent. Pure: the reader hands in records with
+//! their time of arrival, the ledger hands in what was sent; the verdict comes out. It trusts nothing that a node says
+//! except for order and epochs, which only the records' own stamps can tell.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use crate::tools::pattern::{Identity, Pattern};
+
+/// Silences shorter than this are not listed, in milliseconds: commits of a healthy stream are some ten apart.
+const SILENCE_LISTED_MS_MIN: u64 = 25;
+/// Silences listed, at most; the longest ones.
+const SILENCES_MAX: usize = 100;
+/// Findings told in words, at most.
+const FINDINGS_MAX: usize = 20;
+/// Message numbers of one chunk of the books.
+const CHUNK: u64 = 4096;
+
+/// Where a record came from, by its own stamp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Provenance {
+    pub epoch: u64,
+    pub subscription: u64,
+    /// Of the frame in its subscription.
+    pub index: u64,
+}
+
+/// A record as read.
+#[derive(Debug, Clone, Copy)]
+pub struct Record<'a> {
+    pub partition: i32,
+    pub offset: i64,
+    pub payload: &'a [u8],
+    /// None: not written by Twinfeed, or by a version that stamps differently.
+    pub provenance: Option<Provenance>,
+    /// When the reader got it, milliseconds since 1970.
+    pub arrived_at_ms: u64,
+}
+
+/// Time without any record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Silence {
+    /// Arrival of the record before, milliseconds since 1970.
+    pub from_ms: u64,
+    pub ms: u64,
+    /// Offset of the record that ended it.
+    pub offset: i64,
+}
+
+/// What the books say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// Messages that at least one subscriber was sent.
+    pub sent: u64,
+    /// Records read that carry a payload of the feed.
+    pub written: u64,
+    pub lost: u64,
+    pub duplicated: u64,
+    /// Records behind a later one of the same subscription.
+    pub reordered: u64,
+    /// Records of an older epoch behind records of a newer one.
+    pub zombies: u64,
+    /// Records that are no message of this feed, or of a message that nobody was sent.
+    pub foreign: u64,
+    pub longest_silence_ms: u64,
+    /// The longest first.
+    pub silences: Vec<Silence>,
+    /// Epochs seen, in order of their first record.
+    pub epochs: Vec<u64>,
+    /// The first things that are wrong, in words.
+    pub findings: Vec<String>,
+}
+
+impl Verdict {
+    /// True if nothing was lost, doubled, reordered, or written by a zombie.
+    pub fn holds(&self) -> bool {
+        (self.lost, self.duplicated, self.reordered, self.zombies) == (0, 0, 0, 0)
+    }
+
+    /// The figures on one line.
+    pub fn line(&self) -> String {
+        let Self { sent, written, lost, duplicated, reordered, longest_silence_ms, .. } = self;
+        let mut line = format!(
+            "sent={sent} written={written} lost={lost} duplicated={duplicated} reordered={reordered} \
+             longest_silence_ms={longest_silence_ms}"
+        );
+        if let Some(longest) = self.silences.first() {
+            line.push_str(&format!(" before_offset={}", longest.offset));
+        }
+        line.push_str(&format!(" zombies={} foreign={} epochs={}", self.zombies, self.foreign, self.epochs.len()));
+        line
+    }
+}
+
+/// How often a message was seen, and where first.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sighting {
+    times: u32,
+    /// Of the first record, low half: context for a finding, not a key.
+    offset: u32,
+}
+
+/// The books.
+#[derive(Debug)]
+pub struct Verifier {
+    pattern: Pattern,
+    /// By message number / CHUNK: a foreign record with an absurd number costs one chunk, not the memory up to it.
+    unique: HashMap<u64, Vec<Sighting>>,
+    shared: Vec<u64>,
+    written: u64,
+    foreign: u64,
+    reordered: u64,
+    zombies: u64,
+    /// Last frame index by partition and subscription.
+    last_index: HashMap<(i32, u64), u64>,
+    /// Last message number by partition, for records without provenance.
+    last_n: HashMap<i32, u64>,
+    last_epoch: HashMap<i32, u64>,
+    epochs: Vec<u64>,
+    last_arrival_ms: Option<u64>,
+    silences: Vec<Silence>,
+    findings: Vec<String>,
+}
+
+impl Verifier {
+    pub fn new(pattern: Pattern) -> Self {
+        Self {
+            shared: vec![0; pattern.shared_count()],
+            pattern,
+            unique: HashMap::new(),
+            written: 0,
+            foreign: 0,
+            reordered: 0,
+            zombies: 0,
+            last_index: HashMap::new(),
+            last_n: HashMap::new(),
+            last_epoch: HashMap::new(),
+            epochs: Vec::new(),
+            last_arrival_ms: None,
+            silences: Vec::new(),
+            findings: Vec::new(),
+        }
+    }
+
+    /// Records read so far that carry a payload of the feed.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Books a record. Records of a partition must come in the order of their offsets.
+    pub fn record(&mut self, record: &Record<'_>) {
+        self.listen(record);
+        let Some(identity) = self.pattern.recognise(record.payload) else {
+            self.foreign += 1;
+            return;
+        };
+        self.written += 1;
+        match identity {
+            Identity::Shared(index) => self.shared[index] += 1,
+            Identity::Unique(n) => self.sight(n, record.offset),
+        }
+        match record.provenance {
+            Some(provenance) => self.check_provenance(record, provenance),
+            None => self.check_number(record, identity),
+        }
+    }
+
+    /// Closes the books against the ranges `[from, to)` that were sent.
+    pub fn verdict(&self, covered: &[(u64, u64)]) -> Verdict {
+        let mut findings = self.findings.clone();
+        let mut expected_shared = vec![0_u64; self.shared.len()];
+        let (mut lost, mut duplicated, mut sent, mut met) = (0, 0, 0, 0);
+        for n in covered.iter().flat_map(|(from, to)| *from..*to) {
+            sent += 1;
+            match self.pattern.identity(n) {
+                Identity::Shared(index) => expected_shared[index] += 1,
+                Identity::Unique(n) => match self.sighting(n).times {
+                    0 => {
+                        lost += 1;
+                        find(&mut findings, || self.describe_lost(n));
+                    }
+                    times => {
+                        duplicated += u64::from(times) - 1;
+                        met += u64::from(times);
+                    }
+                },
+            }
+        }
+        for (index, (&expected, &seen)) in expected_shared.iter().zip(&self.shared).enumerate() {
+            lost += expected.saturating_sub(seen);
+            duplicated += seen.saturating_sub(expected);
+            met += seen;
+            if expected != seen {
+                find(&mut findings, || {
+                    format!("repeated payload {index}: sent {expected} times, written {seen} times")
+                });
+            }
+        }
+        let silences = self.silences.clone();
+        Verdict {
+            sent,
+            written: self.written,
+            lost,
+            duplicated,
+            reordered: self.reordered,
+            zombies: self.zombies,
+            // What was written and matches nothing that was sent: messages of another run.
+            foreign: self.foreign + (self.written - met),
+            longest_silence_ms: silences.first().map_or(0, |silence| silence.ms),
+            silences,
+            epochs: self.epochs.clone(),
+            findings,
+        }
+    }
+
+    fn listen(&mut self, record: &Record<'_>) {
+        let now = record.arrived_at_ms;
+        let before = self.last_arrival_ms.replace(now);
+        let Some((from_ms, ms)) = before.map(|before| (before, now.saturating_sub(before))) else { return };
+        if ms < SILENCE_LISTED_MS_MIN {
+            return;
+        }
+        let at = self.silences.partition_point(|silence| silence.ms >= ms);
+        self.silences.insert(at, Silence { from_ms, ms, offset: record.offset });
+        self.silences.truncate(SILENCES_MAX);
+    }
+
+    fn sight(&mut self, n: u64, offset: i64) {
+        let chunk = self.unique.entry(n / CHUNK).or_insert_with(|| vec![Sighting::default(); CHUNK as usize]);
+        let sighting = &mut chunk[(n % CHUNK) as usize];
+        if sighting.times == 0 {
+            sighting.offset = offset as u32;
+        } else {
+            let first = sighting.offset;
+            find(&mut self.findings, || format!("message {n} is written again at offset {offset}, first at {first}"));
+        }
+        sighting.times = sighting.times.saturating_add(1);
+    }
+
+    fn sighting(&self, n: u64) -> Sighting {
+        self.unique.get(&(n / CHUNK)).map_or(Sighting::default(), |chunk| chunk[(n % CHUNK) as usize])
+    }
+
+    fn describe_lost(&self, n: u64) -> String {
+        let place = |n: Option<u64>| match n.map(|n| (n, self.pattern.identity(n), self.sighting(n))) {
+            Some((n, Identity::Unique(_), Sighting { times: 0, .. })) => format!("{n} is lost too"),
+            Some((n, Identity::Unique(_), sighting)) => format!("{n} is at offset {}", sighting.offset),
+            Some((n, Identity::Shared(_), _)) => format!("{n} is a repeat"),
+            None => "it is the first".to_owned(),
+        };
+        format!("message {n} is lost; {}; {}", place(n.checked_sub(1)), place(n.checked_add(1)))
+    }
+
+    fn check_provenance(&mut self, record: &Record<'_>, provenance: Provenance) {
+        let Record { partition, offset, .. } = *record;
+        let Provenance { epoch, subscription, index } = provenance;
+        let last = self.last_index.insert((partition, subscription), index);
+        if let Some(last) = last.filter(|last| *last >= index) {
+            self.reordered += 1;
+            let text = || format!("offset {offset}: frame {index} of subscription {subscription:x} is behind {last}");
+            find(&mut self.findings, text);
+            // Measured against the furthest frame, or one late record would count all that follow it as in order.
+            self.last_index.insert((partition, subscription), last);
+        }
+        let newest = self.last_epoch.entry(partition).or_insert(epoch);
+        if epoch < *newest {
+            self.zombies += 1;
+            let newest = *newest;
+            find(&mut self.findings, || format!("offset {offset}: epoch {epoch} behind epoch {newest}"));
+        } else {
+            *newest = epoch;
+        }
+        if !self.epochs.contains(&epoch) {
+            self.epochs.push(epoch);
+        }
+    }
+
+    /// Without provenance only the numbers tell an order: right for one subscription, or for twins in step.
+    fn check_number(&mut self, record: &Record<'_>, identity: Identity) {
+        let Identity::Unique(n) = identity else { return };
+        let last = self.last_n.entry(record.partition).or_insert(n);
+        if n < *last {
+            self.reordered += 1;
+            let (offset, last) = (record.offset, *last);
+            find(&mut self.findings, || format!("offset {offset}: message {n} is behind {last}"));
+        } else {
+            *last = n;
+        }
+    }
+}
+
+fn find(findings: &mut Vec<String>, text: impl FnOnce() -> String) {
+    if findings.len() < FINDINGS_MAX {
+        findings.push(text());
+    }
+}
+
+#[cfg(test)]
+#[path = "account_test.rs"]
+mod tests;

@@ -1,0 +1,145 @@
+//! The verifier must go red on every kind of wrong record, and on nothing else.
+
+use super::*;
+use crate::tools::pattern::PatternArgs;
+
+const SENT: u64 = 2_000;
+
+fn pattern() -> Pattern {
+    let args = PatternArgs { seed: 5, size: 60, repeats: 0.4, hot: 5, replay: None, bridge: 0 };
+    Pattern::new(args).expect("valid")
+}
+
+/// What a faultless run writes: every message once, stamped with two subscriptions in turn and an epoch that rises.
+fn faultless() -> Vec<(u64, Provenance)> {
+    let stamp = |n: u64| Provenance { epoch: 1 + n / 1_000, subscription: 7 + n % 2, index: n };
+    (0..SENT).map(|n| (n, stamp(n))).collect()
+}
+
+fn judge(records: &[(u64, Provenance)]) -> Verdict {
+    let pattern = pattern();
+    let mut verifier = Verifier::new(pattern.clone());
+    for (offset, (n, provenance)) in (0..).zip(records) {
+        let payload = pattern.payload(*n);
+        let provenance = Some(*provenance);
+        let arrived_at_ms = 1_000 + offset as u64;
+        verifier.record(&Record { partition: 0, offset, payload: &payload, provenance, arrived_at_ms });
+    }
+    verifier.verdict(&[(0, SENT)])
+}
+
+fn first(wanted: fn(&Identity) -> bool, from: u64) -> usize {
+    (from..SENT).find(|n| wanted(&pattern().identity(*n))).expect("one of both kinds") as usize
+}
+
+fn unique(identity: &Identity) -> bool {
+    matches!(identity, Identity::Unique(_))
+}
+
+fn shared(identity: &Identity) -> bool {
+    matches!(identity, Identity::Shared(_))
+}
+
+#[test]
+fn a_faultless_topic_holds() {
+    let verdict = judge(&faultless());
+    assert!(verdict.holds() && verdict.findings.is_empty(), "{verdict:?}");
+    assert_eq!((verdict.sent, verdict.written, verdict.foreign), (SENT, SENT, 0));
+    assert_eq!(verdict.epochs, [1, 2]);
+    assert_eq!(verdict.silences, []);
+}
+
+#[test]
+fn a_dropped_record_is_lost_whether_unique_or_a_repeat() {
+    for kind in [unique, shared] {
+        let mut records = faultless();
+        records.remove(first(kind, 500));
+        let verdict = judge(&records);
+        assert_eq!((verdict.lost, verdict.duplicated, verdict.holds()), (1, 0, false), "{verdict:?}");
+        assert_eq!(verdict.findings.len(), 1);
+    }
+}
+
+#[test]
+fn a_doubled_record_is_a_duplicate_whether_unique_or_a_repeat() {
+    for kind in [unique, shared] {
+        let mut records = faultless();
+        let at = first(kind, 500);
+        // With an index of its own, so that only the multiset can tell.
+        let again = (records[at].0, Provenance { subscription: 99, ..records[at].1 });
+        records.insert(at + 1, again);
+        let verdict = judge(&records);
+        assert_eq!((verdict.lost, verdict.duplicated, verdict.reordered), (0, 1, 0), "{verdict:?}");
+        assert!(!verdict.holds());
+    }
+}
+
+#[test]
+fn one_lost_and_one_doubled_do_not_cancel_out() {
+    let mut records = faultless();
+    let (lost, doubled) = (first(unique, 300), first(unique, 600));
+    records[lost] = (records[doubled].0, records[lost].1);
+    let verdict = judge(&records);
+    assert_eq!((verdict.lost, verdict.duplicated), (1, 1));
+}
+
+#[test]
+fn a_swap_within_a_subscription_is_reordered_and_between_two_is_not() {
+    let mut records = faultless();
+    records.swap(100, 102);
+    assert!(judge(&records).reordered > 0);
+    let mut records = faultless();
+    records.swap(100, 101);
+    assert!(judge(&records).holds());
+}
+
+#[test]
+fn a_record_of_an_old_epoch_behind_a_new_one_is_a_zombies() {
+    let mut records = faultless();
+    records[1_500].1.epoch = 1;
+    let verdict = judge(&records);
+    assert_eq!((verdict.zombies, verdict.holds()), (1, false));
+}
+
+#[test]
+fn messages_that_nobody_was_sent_are_not_missed_and_others_are_foreign() {
+    let pattern = pattern();
+    let mut verifier = Verifier::new(pattern.clone());
+    let mut write = |payload: &[u8], offset| {
+        verifier.record(&Record { partition: 0, offset, payload, provenance: None, arrived_at_ms: 0 });
+    };
+    for (n, offset) in (0..100).chain(150..200).zip(0..) {
+        write(&pattern.payload(n), offset);
+    }
+    write(b"something else", 150);
+    write(b"{\"n\":18446744073709551615,\"seed\":5,\"pad\":\"\"}", 151);
+    let verdict = verifier.verdict(&[(0, 100), (150, 200)]);
+    assert_eq!((verdict.sent, verdict.lost, verdict.duplicated, verdict.foreign), (150, 0, 0, 2), "{verdict:?}");
+    assert!(verdict.holds());
+}
+
+#[test]
+fn without_stamps_the_numbers_tell_the_order() {
+    let pattern = pattern();
+    let mut verifier = Verifier::new(pattern.clone());
+    let numbers: Vec<u64> = (0..50).filter(|n| unique(&pattern.identity(*n))).collect();
+    for (offset, n) in (0..).zip([numbers[0], numbers[2], numbers[1], numbers[3]]) {
+        let payload = pattern.payload(n);
+        verifier.record(&Record { partition: 0, offset, payload: &payload, provenance: None, arrived_at_ms: 0 });
+    }
+    assert_eq!(verifier.verdict(&[(0, 50)]).reordered, 1);
+}
+
+#[test]
+fn silences_are_listed_by_length_with_their_place() {
+    let mut verifier = Verifier::new(pattern());
+    for (offset, arrived_at_ms) in (0..).zip([1_000, 1_010, 1_310, 1_320, 2_320, 2_340]) {
+        verifier.record(&Record { partition: 0, offset, payload: b"x", provenance: None, arrived_at_ms });
+    }
+    let verdict = verifier.verdict(&[]);
+    assert_eq!(verdict.longest_silence_ms, 1_000);
+    assert_eq!(
+        verdict.silences,
+        [Silence { from_ms: 1_320, ms: 1_000, offset: 4 }, Silence { from_ms: 1_010, ms: 300, offset: 2 }]
+    );
+}

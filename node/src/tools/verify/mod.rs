@@ -1,0 +1,213 @@
+//! `twinfeed verify`: reads the topic and holds it against what the tool feed sent. The demo and the chaos tests judge by
+//! it, so it shares no code with the path it judges except for the pattern of the feed and the layout of the stamp.
+
+mod account;
+mod remote;
+mod topic;
+
+use std::time::Duration;
+
+use rdkafka::Message as _;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+
+pub use account::{Provenance, Record, Silence, Verdict, Verifier};
+
+use super::{
+    feed::Ledger,
+    pattern::{Pattern, PatternArgs, PatternError},
+};
+use crate::clock::wall_ms;
+use topic::{TopicReader, provenance};
+
+/// Between two looks at the ledger.
+const LEDGER_INTERVAL: Duration = Duration::from_millis(250);
+/// One wait for a record.
+const STEP: Duration = Duration::from_millis(50);
+/// Between two lines of progress.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Why nothing could be verified.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
+    #[error("no ledger from {url}: {why}")]
+    Feed { url: String, why: String },
+    #[error("there is no topic {topic} at {bootstrap}")]
+    NoTopic { topic: String, bootstrap: String },
+    #[error("kafka refused to be read")]
+    Kafka(#[from] rdkafka::error::KafkaError),
+}
+
+/// Arguments of `twinfeed verify`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Kafka's address.
+    #[arg(long, default_value = "127.0.0.1:9092")]
+    pub bootstrap: String,
+    #[arg(long)]
+    pub topic: String,
+    /// Only this partition.
+    #[arg(long)]
+    pub partition: Option<i32>,
+    /// The running feed, http://host:port; its ledger says what was sent.
+    #[arg(long, conflicts_with_all = ["first", "last"])]
+    pub feed: Option<String>,
+    /// Without --feed: what the feed was started with.
+    #[command(flatten)]
+    pub pattern: PatternArgs,
+    /// Without --feed: the first message that was sent.
+    #[arg(long, default_value_t = 0)]
+    pub first: u64,
+    /// Without --feed: the last message that was sent.
+    #[arg(long, required_unless_present = "feed")]
+    pub last: Option<u64>,
+    /// Keep reading while the feed runs, and measure silences.
+    #[arg(long)]
+    pub follow: bool,
+    /// Give up on missing messages when nothing came for so long after the end of the feed, in milliseconds.
+    #[arg(long, default_value_t = 15_000)]
+    pub idle_ms: u64,
+    /// Keep looking for duplicates for so long after the last message has come, in milliseconds.
+    #[arg(long, default_value_t = 1_000)]
+    pub settle_ms: u64,
+    /// How long to wait for the topic to exist, in milliseconds.
+    #[arg(long, default_value_t = 30_000)]
+    pub topic_wait_ms: u64,
+    /// Print the verdict as one line of JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What was sent, as far as it is known.
+#[derive(Debug, Clone)]
+struct Truth {
+    covered: Vec<(u64, u64)>,
+    sent: u64,
+    /// Nothing more will be sent.
+    finished: bool,
+}
+
+impl From<&Ledger> for Truth {
+    fn from(ledger: &Ledger) -> Self {
+        Self { covered: ledger.covered.clone(), sent: ledger.sent(), finished: ledger.finished }
+    }
+}
+
+/// Verifies and prints: the command line's entry. True if the promise holds.
+///
+/// # Errors
+/// What kept it from verifying at all.
+pub async fn run(args: Args) -> Result<bool, Error> {
+    let interrupted = async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            // Signals cannot be listened for: then nothing but the end of the feed ends the verification.
+            std::future::pending::<()>().await;
+        }
+    };
+    let verdict = verify(&args, interrupted).await?;
+    if args.json {
+        println!("{}", serde_json::to_string(&verdict).expect("a verdict is plain data"));
+    } else {
+        println!("{}", verdict.line());
+        verdict.findings.iter().for_each(|finding| println!("  {finding}"));
+    }
+    Ok(verdict.holds())
+}
+
+/// Reads until the feed is over and everything has come, until nothing comes any more, or until `stop`.
+///
+/// # Errors
+/// No ledger, no pattern, no topic.
+pub async fn verify(args: &Args, stop: impl Future<Output = ()>) -> Result<Verdict, Error> {
+    let (pattern, truth) = match &args.feed {
+        Some(url) => {
+            let ledger = remote::ledger(url).await?;
+            (Pattern::new(ledger.pattern.clone())?, Truth::from(&ledger))
+        }
+        None => {
+            let covered = vec![(args.first, args.last.unwrap_or(args.first).saturating_add(1))];
+            let sent = covered[0].1.saturating_sub(args.first);
+            (Pattern::new(args.pattern.clone())?, Truth { covered, sent, finished: true })
+        }
+    };
+    let wait = Duration::from_millis(args.topic_wait_ms);
+    let mut reader = TopicReader::open(&args.bootstrap, &args.topic, args.partition, wait).await?;
+    let mut verifier = Verifier::new(pattern);
+    let known = watch::Sender::new(truth);
+    tokio::select! {
+        () = read(args, &mut reader, &mut verifier, known.subscribe()) => {}
+        () = watch_ledger(args.feed.as_deref(), &known) => {}
+        () = stop => {}
+    }
+    let truth = known.borrow().clone();
+    let mut verdict = verifier.verdict(&truth.covered);
+    if !args.follow {
+        // Records that were all there already arrive as fast as they can be read: their gaps say nothing.
+        (verdict.silences, verdict.longest_silence_ms) = (Vec::new(), 0);
+    }
+    Ok(verdict)
+}
+
+/// Keeps the truth up to date. Never returns: the reader decides when it is over.
+async fn watch_ledger(url: Option<&str>, known: &watch::Sender<Truth>) {
+    let Some(url) = url else { return std::future::pending().await };
+    loop {
+        sleep(LEDGER_INTERVAL).await;
+        match remote::ledger(url).await {
+            Ok(ledger) => {
+                known.send_replace(Truth::from(&ledger));
+            }
+            Err(error) => tracing::debug!(%error, "the ledger is as old as the last look"),
+        }
+    }
+}
+
+async fn read(args: &Args, reader: &mut TopicReader, verifier: &mut Verifier, truth: watch::Receiver<Truth>) {
+    let clock = ArrivalClock::new();
+    let (mut last_arrival, mut last_progress) = (Instant::now(), Instant::now());
+    loop {
+        if let Some(message) = reader.next(STEP).await {
+            let (partition, offset) = (message.partition(), message.offset());
+            let payload = message.payload().unwrap_or_default();
+            let (provenance, arrived_at_ms) = (provenance(&message), clock.now_ms());
+            verifier.record(&Record { partition, offset, payload, provenance, arrived_at_ms });
+            last_arrival = Instant::now();
+        }
+        let quiet = last_arrival.elapsed();
+        if quiet >= STEP {
+            let truth = truth.borrow();
+            let complete = verifier.written() >= truth.sent;
+            let settled = quiet >= Duration::from_millis(args.settle_ms);
+            // Without --follow the end of the topic is the end, whatever is missing.
+            let read_all = !args.follow && reader.is_at_end();
+            let idle = quiet >= Duration::from_millis(args.idle_ms);
+            if truth.finished && ((settled && (complete || read_all)) || idle) {
+                return;
+            }
+        }
+        if args.follow && last_progress.elapsed() >= PROGRESS_INTERVAL {
+            last_progress = Instant::now();
+            eprintln!("sent={} written={}", truth.borrow().sent, verifier.written());
+        }
+    }
+}
+
+/// Wall-clock times that never step: a clock jump is one of the faults that are watched.
+struct ArrivalClock {
+    began: Instant,
+    began_at_ms: u64,
+}
+
+impl ArrivalClock {
+    fn new() -> Self {
+        Self { began: Instant::now(), began_at_ms: wall_ms() }
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.began_at_ms + self.began.elapsed().as_millis() as u64
+    }
+}
