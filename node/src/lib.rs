@@ -9,7 +9,9 @@
 //! | 4 | `config` one file, one environment |
 //! | 5 | `node` composition root · `tools` demo, feed, verify |
 
+pub mod api;
 pub mod clock;
+pub mod config;
 pub mod control;
 pub mod feed;
 pub mod kafka;
