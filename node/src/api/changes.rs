@@ -4,7 +4,7 @@ use tonic::Status;
 use twinfeed_proto::admin::UpdateConnectorRequest;
 
 use super::status::{invalid_field, invalid_fields};
-use crate::model::{connector::Config, redaction::redacted_config};
+use crate::model::{connector::Config, redaction::redacted_config, secret::HIDDEN};
 
 const MASK_PREFIX: &str = "config.";
 
@@ -20,27 +20,32 @@ pub(super) struct Merged {
 /// means that secret: whoever reads a connector, edits it and sends it back must not overwrite a token with `[hidden]`.
 pub(super) fn merge(stored: &Config, request: &UpdateConnectorRequest) -> Result<Merged, Status> {
     let shown = redacted_config(stored);
-    let mut rests_on_stored = false;
-    let mut value = |key: &String, sent: &String| match (stored.get(key), shown.get(key)) {
-        (Some(secret), Some(shown)) if shown == sent && secret != sent => {
-            rests_on_stored = true;
-            secret.clone()
-        }
-        _ => sent.clone(),
+    // The stored value where what was sent is only the sight of it.
+    let kept = |key: &String, sent: &String| {
+        stored.get(key).filter(|secret| shown.get(key) == Some(sent) && *secret != sent).cloned()
     };
     let paths = request.update_mask.as_ref().map(|mask| mask.paths.as_slice()).unwrap_or_default();
+    let mut merged = Merged { config: Config::new(), rests_on_stored: !paths.is_empty() };
     if paths.is_empty() {
-        let config = request.config.iter().map(|(key, sent)| (key.clone(), value(key, sent))).collect();
-        return Ok(Merged { config, rests_on_stored });
+        for (key, sent) in &request.config {
+            let kept = kept(key, sent);
+            merged.rests_on_stored |= kept.is_some();
+            merged.config.insert(key.clone(), kept.unwrap_or_else(|| sent.clone()));
+        }
+        return Ok(merged);
     }
-    let mut config = stored.clone();
+    merged.config.clone_from(stored);
     for key in masked_keys(paths)? {
         match request.config.get_key_value(key) {
-            Some((key, sent)) => config.insert(key.clone(), value(key, sent)),
-            None => config.remove(key),
+            // Whoever names a key means its value, be it a URL that looks like the shown one; nobody means `[hidden]`.
+            Some((key, sent)) => {
+                let kept = kept(key, sent).filter(|_| sent.contains(HIDDEN));
+                merged.config.insert(key.clone(), kept.unwrap_or_else(|| sent.clone()))
+            }
+            None => merged.config.remove(key),
         };
     }
-    Ok(Merged { config, rests_on_stored: true })
+    Ok(merged)
 }
 
 fn masked_keys(paths: &[String]) -> Result<Vec<&str>, Status> {
@@ -120,6 +125,16 @@ mod tests {
         assert_eq!(merged.config["websocket.auth.token"], "s3cret");
         assert_eq!(merged.config["kafka.topic"], "other");
         assert!(merged.rests_on_stored);
+    }
+
+    #[test]
+    fn a_url_that_is_named_is_meant() {
+        let stored = config(&[("websocket.url", "wss://a/ws?token=s3cret")]);
+        let shown = redacted_config(&stored)["websocket.url"].clone();
+        let masked = merge(&stored, &request(&[("websocket.url", &shown)], &["config.websocket.url"]));
+        assert_eq!(masked.expect("valid").config["websocket.url"], shown);
+        let whole = merge(&stored, &request(&[("websocket.url", &shown)], &[]));
+        assert_eq!(whole.expect("valid").config["websocket.url"], "wss://a/ws?token=s3cret");
     }
 
     #[test]

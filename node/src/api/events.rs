@@ -1,5 +1,5 @@
 //! The last events of the cluster, as this node has heard of them, and a way to hear the next ones. `node.rs` records
-//! what the leader tells; the admin API shows it. It is memory only: what must outlive the process is in the logs.
+//! what the leader tells; `StreamEvents` shows it. It is memory only: what must outlive the process is in the logs.
 
 use std::{
     collections::VecDeque,
