@@ -44,7 +44,7 @@ alerts:
 demo:
     cargo run --bin twinfeed -- demo
 
-# One failover story against a real broker, such as `just chaos kill_owner`; `just chaos list` names them
+# One failover story against a real broker, such as `just chaos kill-owner`; `just chaos list` names them
 chaos STORY *ARGS:
     cargo run -p twinfeed-chaos --bin chaos -- {{STORY}} {{ARGS}}
 
