@@ -91,7 +91,11 @@ impl LogStore {
         if expected.exists && !fs::exists(dir.join("db")).map_err(io)? {
             return Err(damaged("the log is missing".to_owned()));
         }
-        let db = open_sled(dir).map_err(damaged)?;
+        let db = match open_sled(dir) {
+            Ok(db) => db,
+            Err(sled::Error::Io(source)) => return Err(io(source)),
+            Err(e) => return Err(damaged(e.to_string())),
+        };
         let db_file = File::open(dir.join("db")).map_err(io)?;
         let (closed, on_closed) = oneshot::channel();
         let trees = Trees {
@@ -169,19 +173,19 @@ fn read_error(why: String) -> StorageError {
 }
 
 /// sled panics on some damage; in a thread of its own a panic is an answer.
-fn open_sled(dir: &Path) -> Result<sled::Db, String> {
+fn open_sled(dir: &Path) -> sled::Result<sled::Db> {
     let config = sled::Config::new()
         .path(dir)
         .cache_capacity(CACHE_BYTES_MAX)
         // Its background flush only logs a failed fsync, and so would hide it from ours.
         .flush_every_ms(None);
     let open = thread::Builder::new().name("raft-log-open".to_owned()).spawn(move || config.open());
-    match open.map_err(|e| e.to_string())?.join() {
-        Ok(Ok(db)) => Ok(db),
-        Ok(Err(e)) => Err(e.to_string()),
+    match open.map_err(sled::Error::Io)?.join() {
+        Ok(result) => result,
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned();
-            Err(text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default())
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+            Err(sled::Error::ReportableBug(text.unwrap_or_default()))
         }
     }
 }

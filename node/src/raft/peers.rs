@@ -1,0 +1,146 @@
+//! Connections to other nodes, and the small questions asked over them. Every call has a deadline.
+//!
+//! A stopped process keeps its TCP connections open and silent; only the deadlines notice.
+
+use std::{
+    collections::HashMap,
+    error::Error as _,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::timeout;
+use tonic::{
+    Request, Status,
+    transport::{Channel, Endpoint},
+};
+use twinfeed_proto::internal::{
+    AdoptRequest, Envelope, ForwardRequest, HelloRequest, HelloResponse, JoinRequest, JoinResponse,
+    membership_service_client::MembershipServiceClient, raft_service_client::RaftServiceClient,
+};
+
+use super::{
+    identity::IdentityStore,
+    leader::{Answer, Ask},
+};
+use crate::model::ids::NodeId;
+
+/// Largest message between nodes in bytes, both ways.
+pub(super) const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Time to a TCP connection, in milliseconds.
+const CONNECT_TIMEOUT_MS: u64 = 1_000;
+/// Interval of HTTP/2 pings and time to their answer, in milliseconds: finds half-open connections that idle.
+const KEEP_ALIVE_MS: (u64, u64) = (5_000, 3_000);
+/// Connections kept. A cluster has at most 64 nodes; the rest are addresses that nobody uses any more.
+const CHANNELS_MAX: usize = 128;
+
+/// Reaches other nodes by address; clones share connections.
+#[derive(Clone)]
+pub struct Peers {
+    identity: Arc<IdentityStore>,
+    channels: Arc<Mutex<HashMap<String, Channel>>>,
+}
+
+impl Peers {
+    pub(super) fn new(identity: Arc<IdentityStore>) -> Self {
+        Self { identity, channels: Arc::default() }
+    }
+
+    /// Returns a connection that is made when first used and made anew whenever it breaks.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` when the address is not host:port.
+    pub fn channel(&self, address: &str) -> Result<Channel, Status> {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(channel) = channels.get(address) {
+            return Ok(channel.clone());
+        }
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(|e| Status::invalid_argument(format!("`{address}` is not a host:port address: {e}")))?
+            .connect_timeout(Duration::from_millis(CONNECT_TIMEOUT_MS))
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(Duration::from_millis(KEEP_ALIVE_MS.0))
+            .keep_alive_timeout(Duration::from_millis(KEEP_ALIVE_MS.1))
+            .keep_alive_while_idle(true);
+        if channels.len() >= CHANNELS_MAX {
+            channels.clear();
+        }
+        let channel = endpoint.connect_lazy();
+        channels.insert(address.to_owned(), channel.clone());
+        Ok(channel)
+    }
+
+    /// Returns the envelope of a message to a node of this node's cluster.
+    pub fn envelope(&self, to_node: NodeId) -> Envelope {
+        let me = self.identity.get();
+        Envelope { cluster_id: me.cluster_id.0, to_node, from_node: me.node_id }
+    }
+
+    /// Says whether the node of this id answers at this address within the deadline.
+    pub async fn probe(&self, id: NodeId, address: &str, deadline_ms: u64) -> bool {
+        self.hello(address, deadline_ms).await.is_ok_and(|hello| hello.node_id == id)
+    }
+
+    pub(super) async fn hello(&self, address: &str, deadline_ms: u64) -> Result<HelloResponse, Status> {
+        let mut client = self.membership(address)?;
+        let request = HelloRequest { envelope: Some(self.envelope(0)) };
+        within(deadline_ms, async move { client.hello(request).await }).await
+    }
+
+    pub(super) async fn adopt(&self, address: &str, request: AdoptRequest, deadline_ms: u64) -> Result<NodeId, Status> {
+        let mut client = self.membership(address)?;
+        within(deadline_ms, async move { client.adopt(request).await }).await.map(|answer| answer.node_id)
+    }
+
+    pub(super) async fn join(
+        &self,
+        address: &str,
+        request: Request<JoinRequest>,
+        deadline_ms: u64,
+    ) -> Result<JoinResponse, Status> {
+        let mut client = self.membership(address)?;
+        within(deadline_ms, async move { client.join(request).await }).await
+    }
+
+    pub(super) async fn forward(&self, to: (NodeId, &str), ask: &Ask, deadline_ms: u64) -> Result<Answer, Status> {
+        let mut client = self.membership(to.1)?;
+        let body = serde_json::to_vec(ask).map_err(|e| Status::internal(e.to_string()))?;
+        let request = ForwardRequest { envelope: Some(self.envelope(to.0)), body: body.into() };
+        let answer = within(deadline_ms, async move { client.forward(request).await }).await?;
+        serde_json::from_slice(&answer.body).map_err(|e| Status::internal(format!("answer cannot be decoded: {e}")))
+    }
+
+    pub(super) fn raft(&self, address: &str) -> Result<RaftServiceClient<Channel>, Status> {
+        let client = RaftServiceClient::new(self.channel(address)?);
+        Ok(client.max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX))
+    }
+
+    fn membership(&self, address: &str) -> Result<MembershipServiceClient<Channel>, Status> {
+        let client = MembershipServiceClient::new(self.channel(address)?);
+        Ok(client.max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX))
+    }
+}
+
+/// Runs one call under a deadline; the call is dropped, and so cancelled, when it passes.
+async fn within<T>(
+    deadline_ms: u64,
+    call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+) -> Result<T, Status> {
+    match timeout(Duration::from_millis(deadline_ms), call).await {
+        Ok(answer) => answer.map(tonic::Response::into_inner),
+        Err(_) => Err(Status::deadline_exceeded(format!("no answer within {deadline_ms} ms"))),
+    }
+}
+
+/// Says whether a failed call certainly never reached the other node.
+pub(super) fn never_sent(status: &Status) -> bool {
+    let mut source = status.source();
+    while let Some(error) = source {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        source = error.source();
+    }
+    // Refused by the receiver before it did anything.
+    matches!(status.code(), tonic::Code::FailedPrecondition | tonic::Code::InvalidArgument)
+}
