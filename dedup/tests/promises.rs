@@ -185,6 +185,22 @@ fn a_lone_subscription_that_reconnects_is_accepted_by_fiat() {
 }
 
 #[test]
+fn a_gap_has_its_beginning_however_long_it_was() {
+    let mut merge = Merge::new(Options::default(), 1);
+    merge.own_subscription(Some(OWN), 0);
+    deliver(&mut merge, OWN, 1, 0..5, 1_000);
+    cut(&mut merge, 1_010);
+    merge.committed();
+    merge.own_subscription(None, 1_100);
+    merge.own_subscription(Some(LATER), 3_600_000);
+    deliver(&mut merge, LATER, 1, 5..9, 3_600_500);
+    let fiat = Notice::AlignedByFiat { subscription: LATER, last_before_ms: Some(1_000), first_after_ms: 3_600_500 };
+    merge.idle_cut(3_601_000);
+    assert_eq!(merge.take_notices(), [fiat]);
+    assert_eq!(cut(&mut merge, 3_601_000).len(), 4);
+}
+
+#[test]
 fn a_lone_subscription_that_reconnects_with_a_backlog_is_matched() {
     let mut merge = Merge::new(Options::default(), 1);
     merge.own_subscription(Some(OWN), 0);
@@ -272,6 +288,30 @@ fn a_standby_that_lags_beyond_the_window_aligns_anew() {
     deliver(&mut merge, STANDBY, 101, 100..3_000, 20);
     assert!(merge.status().standby_aligned, "the backlog has aligned it again");
     assert_eq!(cut(&mut merge, 30).len(), 3_000, "and repeated nothing");
+}
+
+#[test]
+fn a_subscription_that_ended_does_not_hold_the_window() {
+    let mut merge = redundant_merge();
+    merge.standby_subscription(None, 50);
+    for number in 100..40_000 {
+        merge.frame(frame(OWN, number + 1, &format!("m{number}")), number * 10);
+        if number % 100 == 0 {
+            cut(&mut merge, number * 10);
+            merge.committed();
+        }
+    }
+    assert!(merge.status().entries < 2_000, "{:?}", merge.status());
+    merge.own_subscription(None, 400_000);
+    merge.own_subscription(Some(LATER), 400_010);
+    for number in 39_990..80_000 {
+        merge.frame(frame(LATER, number - 39_989, &format!("m{number}")), number * 10 + 1_000);
+        if number % 100 == 0 {
+            cut(&mut merge, number * 10 + 1_000);
+            merge.committed();
+        }
+    }
+    assert!(merge.status().entries < 2_000, "{:?}", merge.status());
 }
 
 #[test]

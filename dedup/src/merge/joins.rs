@@ -247,9 +247,7 @@ impl<P> Merge<P> {
     fn accept_by_fiat(&mut self, side: Side) {
         let Some(first_after_ms) = self.joining(side).and_then(Joining::first_ms) else { return };
         let Some(Newcomer { member, joining, .. }) = self.take_newcomer(side) else { return };
-        let others = self.members.iter().flatten().filter(|other| other.aligned().is_some());
-        let last_before_ms =
-            others.map(|other| other.last_frame_ms).chain(self.ended.as_ref().map(|ended| ended.last_frame_ms)).max();
+        let last_before_ms = self.last_aligned_frame_ms;
         self.notify(Notice::AlignedByFiat { subscription: member.id, last_before_ms, first_after_ms });
         let slot = self.window.open_slot(first_after_ms);
         self.window.close_for(slot, |_, entry| entry.created_at_ms < first_after_ms);
