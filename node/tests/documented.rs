@@ -56,6 +56,19 @@ fn every_event_is_explained() {
     assert!(unexplained.is_empty(), "docs/operations.md does not explain the events {unexplained:?}");
 }
 
+/// The two paths of docs/architecture.md name files; each must be there, from the root or from node/src.
+#[test]
+fn every_file_of_the_two_paths_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let architecture = fs::read_to_string(root.join("docs/architecture.md")).unwrap();
+    let files: Vec<&str> =
+        architecture.split('`').filter(|word| word.ends_with(".rs") && !word.contains(' ')).collect();
+    assert!(files.len() > 12, "{files:?}");
+    let exists = |file: &str| root.join(file).is_file() || root.join("node/src").join(file).is_file();
+    let missing: Vec<_> = files.iter().filter(|file| !exists(file)).collect();
+    assert!(missing.is_empty(), "docs/architecture.md names files that do not exist: {missing:?}");
+}
+
 /// Kinds given as a text to a function called `event`.
 fn collect(directory: &Path, kinds: &mut BTreeSet<String>) {
     for entry in fs::read_dir(directory).unwrap() {
