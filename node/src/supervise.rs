@@ -47,6 +47,8 @@ pub enum TaskKind {
     Relay,
     /// Reports of this node to the leader.
     Presence,
+    /// One presence stream at the leader, or one question to a node whether it lives.
+    Probe,
     /// Bootstrap, join, and changes of the own address.
     Membership,
     /// Drops what blocks in its destructor, away from the runtime.
@@ -79,7 +81,7 @@ pub enum OnCancel {
 
 impl TaskKind {
     /// Every kind, in the order in which `Supervisor::stop` ends them.
-    pub const STOP_ORDER: [Self; 12] = [
+    pub const STOP_ORDER: [Self; 13] = [
         Self::AdminServer,
         Self::Coordinator,
         Self::Worker,
@@ -87,6 +89,7 @@ impl TaskKind {
         Self::Writer,
         Self::Relay,
         Self::Presence,
+        Self::Probe,
         Self::Membership,
         Self::Reaper,
         Self::Tool,
@@ -103,9 +106,13 @@ impl TaskKind {
             | Self::Presence
             | Self::InternalServer
             | Self::HttpServer => OnError::StopNode,
-            Self::FeedSession | Self::Writer | Self::Relay | Self::Membership | Self::Reaper | Self::Tool => {
-                OnError::Report
-            }
+            Self::FeedSession
+            | Self::Writer
+            | Self::Relay
+            | Self::Probe
+            | Self::Membership
+            | Self::Reaper
+            | Self::Tool => OnError::Report,
         }
     }
 
@@ -119,7 +126,7 @@ impl TaskKind {
                 OnCancel::Drain { drain_ms_max: 2_000 }
             }
             Self::Reaper => OnCancel::Drain { drain_ms_max: 1_000 },
-            Self::Coordinator | Self::Presence | Self::Membership | Self::Tool => OnCancel::Abort,
+            Self::Coordinator | Self::Presence | Self::Probe | Self::Membership | Self::Tool => OnCancel::Abort,
         }
     }
 
@@ -133,6 +140,7 @@ impl TaskKind {
             Self::Writer => "writer",
             Self::Relay => "relay",
             Self::Presence => "presence",
+            Self::Probe => "probe",
             Self::Membership => "membership",
             Self::Reaper => "reaper",
             Self::Tool => "tool",

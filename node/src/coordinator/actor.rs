@@ -1,7 +1,11 @@
 //! The actor behind the coordinator's handle: hears reports, keeps verdicts, and while its node leads it proposes
 //! the assignments that placement asks for.
 
-use std::{collections::BTreeMap, sync::Arc, time::{Duration, Instant}};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::{broadcast, mpsc, watch};
 
@@ -11,7 +15,7 @@ use super::{
 };
 use crate::{
     clock::wall_ms,
-    control::{placement, state::State},
+    control::{self, State},
     model::{
         command::{Command, Outcome, Proposal},
         connector::Writer,
@@ -26,14 +30,14 @@ use crate::{
 /// How often silence is looked for.
 const TICK: Duration = Duration::from_millis(50);
 /// A probe that takes longer has failed.
-const PROBE_TIMEOUT: Duration = Duration::from_millis(200);
+const PROBE_MS_MAX: u64 = 200;
 const INBOX_MAX: usize = 1_024;
 const EVENTS_MAX: usize = 1_024;
 
 /// What can happen to the coordinator besides time and Raft.
 #[derive(Debug)]
 pub(super) enum Heard {
-    Report { stream: u64, report: NodeReport },
+    Report { stream: u64, report: Box<NodeReport> },
     StreamEnded { stream: u64, node: NodeId },
     Probed { node: NodeId, alive: bool },
 }
@@ -168,7 +172,7 @@ impl Coordinator {
                     }
                 }
                 self.health.heard(report.id, stream, now_ms);
-                self.reports.insert(report.id, report);
+                self.reports.insert(report.id, *report);
             }
             Heard::StreamEnded { stream, node } => {
                 if self.health.stream_ended(node, stream) {
@@ -182,10 +186,11 @@ impl Coordinator {
     fn probe(&self, node: NodeId) {
         let address = self.raft.state().borrow().nodes().get(&node).map(|n| n.internal_address.clone());
         let Some(address) = address else { return };
-        let (raft, myself) = (self.raft.clone(), self.myself.clone());
-        self.spawner.spawn(TaskKind::Probe, format!("probe of node {node}"), async move {
-            let alive = raft.probe(&address, node, PROBE_TIMEOUT).await;
-            let _ = myself.send(Heard::Probed { node, alive }).await;
+        let (peers, myself) = (self.raft.peers(), self.myself.clone());
+        self.spawner.spawn(TaskKind::Probe, format!("probe of node {node}"), |_| async move {
+            let alive = peers.probe(node, &address, PROBE_MS_MAX).await;
+            myself.send(Heard::Probed { node, alive }).await?;
+            Ok(())
         });
     }
 
@@ -199,7 +204,7 @@ impl Coordinator {
         self.publish(&state, now_ms);
         let nodes = facts::nodes(&state, &self.reports, |id| self.health.is_up(id, now_ms));
         let writers = facts::writers(&state, &self.reports);
-        for placement in placement::solve(&nodes, &writers) {
+        for placement in control::solve(&nodes, &writers) {
             let Some(writer) = state.writers().get(&placement.writer) else { continue };
             if differs(writer, placement.owner, placement.standby) {
                 let command = Command::Assign {

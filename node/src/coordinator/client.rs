@@ -84,7 +84,8 @@ async fn session(
     let (out, reports) = mpsc::channel(16);
     let envelope = local.envelope(leader);
     send(&out, &envelope, &local.report(std::mem::take(unsent), Vec::new())).await?;
-    let answer = PresenceServiceClient::new(channel).presence(ReceiverStream::new(reports));
+    let mut client = PresenceServiceClient::new(channel);
+    let answer = client.presence(ReceiverStream::new(reports));
     let mut views = tokio::time::timeout(LEADER_SILENT_MAX, answer)
         .await
         .map_err(|_| tonic::Status::deadline_exceeded("the leader does not answer"))??
@@ -140,12 +141,7 @@ impl Local {
             term: status.term,
             last_log_index: status.last_log_index,
             applied_index: status.applied_index,
-            writers: self
-                .writers
-                .borrow()
-                .iter()
-                .map(|(id, report)| (id.0.clone(), report.borrow().clone()))
-                .collect(),
+            writers: self.writers.borrow().iter().map(|(id, report)| (id.0.clone(), report.borrow().clone())).collect(),
             events,
             suspects,
         }

@@ -3,10 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    control::{
-        placement_model::{NodeFacts, WriterFacts},
-        state::State,
-    },
+    control::{NodeFacts, State, WriterFacts},
     model::{
         connector::{Assignment, Redundancy, TargetState, Writer},
         ids::{NodeId, WriterId},

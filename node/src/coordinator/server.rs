@@ -1,15 +1,22 @@
 //! The leader's end of the presence streams.
 
-use std::{pin::Pin, sync::atomic::{AtomicU64, Ordering}};
+use std::{
+    pin::Pin,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use tokio::sync::{broadcast, mpsc};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 use twinfeed_proto::internal::{PresenceReport, PresenceView, presence_service_server::PresenceService};
 
-use super::{Bulletin, actor::{Handle, Heard}};
+use super::{
+    Bulletin,
+    actor::{Handle, Heard},
+};
 use crate::{
-    model::{ids::{ClusterId, NodeId}, report::NodeReport},
+    model::report::NodeReport,
+    raft::RaftHandle,
     supervise::{Spawner, TaskKind},
 };
 
@@ -17,23 +24,22 @@ use crate::{
 const BULLETIN_EVERY: std::time::Duration = std::time::Duration::from_millis(200);
 
 /// The gRPC service; it refuses while this node does not lead.
-#[derive(Debug)]
 pub struct PresenceServer {
-    cluster: ClusterId,
-    node: NodeId,
+    raft: RaftHandle,
     coordinator: Handle,
     spawner: Spawner,
     streams: AtomicU64,
 }
 
 impl PresenceServer {
-    pub fn new(cluster: ClusterId, node: NodeId, coordinator: Handle, spawner: Spawner) -> Self {
-        Self { cluster, node, coordinator, spawner, streams: AtomicU64::new(0) }
+    pub fn new(raft: RaftHandle, coordinator: Handle, spawner: Spawner) -> Self {
+        Self { raft, coordinator, spawner, streams: AtomicU64::new(0) }
     }
 
     fn check(&self, report: &PresenceReport) -> Result<NodeReport, Status> {
+        let status = self.raft.status().borrow().clone();
         match &report.envelope {
-            Some(e) if e.cluster_id == self.cluster.0 && e.to_node == self.node => {}
+            Some(e) if e.cluster_id == status.cluster_id.0 && e.to_node == status.node_id => {}
             _ => return Err(Status::failed_precondition("this report is meant for another node or cluster")),
         }
         serde_json::from_slice(&report.body)
@@ -59,14 +65,15 @@ impl PresenceService for PresenceServer {
         let first = reports.message().await?.ok_or_else(|| Status::invalid_argument("a first report is missing"))?;
         let report = self.check(&first)?;
         let node = report.id;
-        self.coordinator.tell(Heard::Report { stream, report }).await;
+        self.coordinator.tell(Heard::Report { stream, report: Box::new(report) }).await;
         let (out, views) = mpsc::channel(16);
         let coordinator = self.coordinator.clone();
-        self.spawner.spawn(TaskKind::Presence, format!("presence of node {node}"), async move {
+        self.spawner.spawn(TaskKind::Probe, format!("presence of node {node}"), move |_| async move {
             let bulletins = announce(coordinator.clone(), out);
             let listening = listen(coordinator.clone(), reports, stream);
             tokio::select! { () = bulletins => {}, () = listening => {} }
             coordinator.tell(Heard::StreamEnded { stream, node }).await;
+            Ok(())
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(views))))
     }
@@ -76,7 +83,7 @@ impl PresenceService for PresenceServer {
 async fn listen(coordinator: Handle, mut reports: Streaming<PresenceReport>, stream: u64) {
     while let Ok(Some(message)) = reports.message().await {
         match serde_json::from_slice::<NodeReport>(&message.body) {
-            Ok(report) => coordinator.tell(Heard::Report { stream, report }).await,
+            Ok(report) => coordinator.tell(Heard::Report { stream, report: Box::new(report) }).await,
             Err(error) => {
                 tracing::warn!(%error, "presence.unreadable");
                 return;

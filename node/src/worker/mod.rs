@@ -11,10 +11,10 @@ use std::{collections::BTreeMap, time::Duration};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-pub use self::start::Settings;
 use self::running::{Running, WriterReports};
+pub use self::start::Settings;
 use crate::{
-    control::reconcile::{self, RoleChange, RoleSpec},
+    control::{self, RoleChange, RoleSpec},
     model::{
         ids::{NodeId, WriterId},
         report::Role,
@@ -104,7 +104,7 @@ impl Worker {
         let state = self.raft.state().borrow().clone();
         let specs: BTreeMap<WriterId, RoleSpec> =
             self.running.iter().map(|(id, running)| (id.clone(), running.spec.clone())).collect();
-        for change in reconcile::diff(&state, self.me, &specs) {
+        for change in control::diff(&state, self.me, &specs) {
             match change {
                 RoleChange::Stop { writer, .. } => self.stop(&writer).await,
                 RoleChange::Start { writer, to } => self.start(&writer, to),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    control::reconcile::RoleSpec,
+    control::RoleSpec,
     model::{
         ids::{NodeId, WriterId},
         relay::Offer,
@@ -27,7 +27,10 @@ pub(super) struct Running {
 }
 
 enum Life {
-    Writer { handle: WriterHandle, task: TaskHandle },
+    Writer {
+        handle: WriterHandle,
+        task: TaskHandle,
+    },
     /// Nothing runs; the report says why.
     Idle(watch::Sender<WriterReport>),
 }
