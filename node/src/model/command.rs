@@ -23,77 +23,32 @@ pub struct Proposal {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
     /// The first entry of every cluster.
-    InitCluster {
-        id: ClusterId,
-        name: String,
-    },
+    InitCluster { id: ClusterId, name: String },
     /// Adds a node or updates its addresses.
-    PutNode {
-        node: NodeRecord,
-    },
-    RemoveNode {
-        id: NodeId,
-    },
-    SetDraining {
-        id: NodeId,
-        draining: bool,
-    },
-    CreateConnector {
-        name: String,
-        config: Config,
-        target: TargetState,
-    },
+    PutNode { node: NodeRecord },
+    RemoveNode { id: NodeId },
+    SetDraining { id: NodeId, draining: bool },
+    CreateConnector { name: String, config: Config, target: TargetState },
     /// Replaces the configuration; `expected_revision` 0 means unconditional.
-    UpdateConnector {
-        name: String,
-        config: Config,
-        expected_revision: u64,
-    },
-    DeleteConnector {
-        name: String,
-        expected_revision: u64,
-    },
-    SetTarget {
-        name: String,
-        target: TargetState,
-    },
-    Restart {
-        name: String,
-    },
+    UpdateConnector { name: String, config: Config, expected_revision: u64 },
+    DeleteConnector { name: String, expected_revision: u64 },
+    SetTarget { name: String, target: TargetState },
+    Restart { name: String },
     /// `failover`: who the operator wants as owner; None clears it.
-    WantOwner {
-        writer: WriterId,
-        node: Option<NodeId>,
-    },
+    WantOwner { writer: WriterId, node: Option<NodeId> },
     /// The coordinator's decision. Refused unless the writer's epoch and standby are still what the decision was based on.
-    Assign {
-        writer: WriterId,
-        expected_epoch: Epoch,
-        owner: Option<NodeId>,
-        standby: Option<NodeId>,
-    },
+    Assign { writer: WriterId, expected_epoch: Epoch, owner: Option<NodeId>, standby: Option<NodeId> },
 }
 
 /// What a command did. Refusals are outcomes by value, not errors: every replica computes the same one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// Done; the log index of the entry that did it.
-    Done {
-        revision: u64,
-    },
-    AlreadyExists {
-        what: String,
-    },
-    NotFound {
-        what: String,
-    },
+    Done { revision: u64 },
+    AlreadyExists { what: String },
+    NotFound { what: String },
     /// `expected_revision` did not match.
-    Conflict {
-        expected: u64,
-        actual: u64,
-    },
+    Conflict { expected: u64, actual: u64 },
     /// The command does not fit the present state; the text says why and what to do.
-    Refused {
-        why: String,
-    },
+    Refused { why: String },
 }
