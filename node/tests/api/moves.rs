@@ -1,11 +1,15 @@
 //! Failover, drain and removal: refusals that spare a wait, waits that end with the fact, and deadlines that tell.
 
-use std::time::Duration;
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use tonic::{Code, Request};
-use twinfeed_node::model::{ids::NodeId, report::Role};
+use twinfeed_node::{
+    control::State,
+    model::{ids::NodeId, report::Role},
+};
 use twinfeed_proto::admin::{
-    DrainNodeRequest, FailoverConnectorRequest, PauseConnectorRequest, RemoveNodeRequest, UndrainNodeRequest,
+    DrainNodeRequest, FailoverConnectorRequest, GetConnectorRequest, PauseConnectorRequest, RemoveNodeRequest,
+    UndrainNodeRequest,
 };
 
 use crate::kit::{Node, config, healthy, refused, request};
@@ -33,22 +37,26 @@ fn failover(to_node: &str) -> FailoverConnectorRequest {
 async fn a_failover_answers_when_the_new_owner_delivers() {
     let node = pair().await;
     let me = node.raft.node_id();
-    let mut api = node.connectors();
+    let (mut api, mut other) = (node.connectors(), node.connectors());
+    let mut answer = pin!(api.failover_connector(failover("")));
     let coordinator = async {
         let mut state = node.raft.state();
-        let wanted = |state: &std::sync::Arc<twinfeed_node::control::State>| {
-            state.writers().values().any(|writer| writer.wanted_owner == Some(OTHER))
-        };
+        let wanted = |state: &Arc<State>| state.writers().values().any(|writer| writer.wanted_owner == Some(OTHER));
         state.wait_for(wanted).await.unwrap();
         let epoch = node.assign("btc", OTHER, Some(me)).await;
         let mut opening = healthy(Role::Owner, epoch);
         opening.delivering = false;
         node.report(OTHER, "btc", opening);
-        node.report(OTHER, "btc", healthy(Role::Owner, epoch));
+        // A whole round trip: time enough for an answer that comes too early.
+        other.get_connector(GetConnectorRequest { name: "btc".into() }).await.unwrap();
         epoch
     };
-    let (moved, epoch) = tokio::join!(api.failover_connector(failover("")), coordinator);
-    let moved = moved.unwrap().into_inner();
+    let epoch = tokio::select! {
+        early = &mut answer => panic!("answered before the new owner delivers: {early:?}"),
+        epoch = coordinator => epoch,
+    };
+    node.report(OTHER, "btc", healthy(Role::Owner, epoch));
+    let moved = answer.await.unwrap().into_inner();
     assert_eq!((moved.from_node.as_str(), moved.to_node.as_str()), ("n1", "n2"));
     assert_eq!(moved.to_epoch, epoch.0);
     assert!(moved.from_epoch < moved.to_epoch);
@@ -97,20 +105,25 @@ async fn a_drain_answers_when_the_node_is_empty() {
     let node = pair().await;
     let me = node.raft.node_id();
     let mut api = node.cluster();
+    let mut other = node.connectors();
+    let drain = DrainNodeRequest { node: "n2".into(), request_id: String::new() };
+    let mut answer = pin!(api.drain_node(drain));
     let coordinator = async {
         let mut state = node.raft.state();
         state.wait_for(|state| state.node_named("n2").is_some_and(|record| record.draining)).await.unwrap();
         node.assign("btc", me, None).await;
-        // Its writer still closes: the node is not empty yet.
-        tokio::task::yield_now().await;
-        node.hear(&[(me, true), (OTHER, true)]);
+        other.get_connector(GetConnectorRequest { name: "btc".into() }).await.unwrap();
     };
-    let drain = DrainNodeRequest { node: "n2".into(), request_id: String::new() };
-    let (drained, ()) = tokio::join!(api.drain_node(drain), coordinator);
-    assert_eq!(drained.unwrap().into_inner().moved, ["btc"]);
+    tokio::select! {
+        early = &mut answer => panic!("answered while the writer still closes: {early:?}"),
+        () = coordinator => {}
+    }
+    node.hear(&[(me, true), (OTHER, true)]);
+    assert_eq!(answer.await.unwrap().into_inner().moved, ["btc"]);
 
     let refused_to_draining = node.connectors().failover_connector(failover("n2")).await;
     refused(refused_to_draining, Code::FailedPrecondition, "NODE_DRAINING");
+    let mut api = node.cluster();
     let last = DrainNodeRequest { node: "n1".into(), request_id: String::new() };
     refused(api.drain_node(last).await, Code::FailedPrecondition, "NO_OTHER_NODE");
     assert!(!node.raft.read().await.unwrap().node_named("n1").unwrap().draining, "a refused drain changes nothing");
