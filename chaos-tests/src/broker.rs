@@ -252,7 +252,8 @@ fn format_storage(jars: &Path, directory: &Path) -> Result<(), Error> {
 }
 
 /// One process as broker and controller, with everything that a quick single-node start wants: replication factor 1,
-/// no rebalance delay, no background topics before they are used.
+/// no rebalance delay, and a short session, since a restarted broker is let in only when that of its killed predecessor
+/// has expired.
 fn server_properties(directory: &Path, port: u16, controller_port: u16) -> String {
     let logs = directory.join("data");
     format!(
@@ -273,6 +274,8 @@ fn server_properties(directory: &Path, port: u16, controller_port: u16) -> Strin
          share.coordinator.state.topic.replication.factor=1\n\
          share.coordinator.state.topic.min.isr=1\n\
          group.initial.rebalance.delay.ms=0\n\
+         broker.session.timeout.ms=2000\n\
+         broker.heartbeat.interval.ms=400\n\
          log.cleaner.enable=false\n",
         logs = logs.display(),
     )

@@ -125,3 +125,59 @@ fn rank_levels(
     }
     (first.cuts > 0).then_some((first, second))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn feed(numbers: impl IntoIterator<Item = u128>) -> Vec<Fingerprint> {
+        // Sums of small numbers would meet by chance; fingerprints are hashes.
+        numbers
+            .into_iter()
+            .map(|n| Fingerprint::from_u128(n.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)))
+            .collect()
+    }
+
+    /// Numbers with a repeat of one of `hot` payloads at every place but each fourth.
+    fn repetitive(hot: u128, from: u128, until: u128) -> Vec<Fingerprint> {
+        feed((from..until).map(|n| if n % 4 == 0 { 1_000 + n } else { (n / 4 * 7 + n) % hot }))
+    }
+
+    #[test]
+    fn in_order_feeds_are_cut_at_the_end_of_the_overlap() {
+        let cut = find_cut(&feed(150..300), &feed(100..250), |_| false);
+        assert_eq!(cut, Some(Cut { ring: 150, newcomer: 100 }));
+    }
+
+    #[test]
+    fn repeats_do_not_move_the_cut() {
+        let cut = find_cut(&repetitive(5, 150, 400), &repetitive(5, 100, 350), |_| false);
+        assert_eq!(cut, Some(Cut { ring: 250, newcomer: 200 }));
+    }
+
+    /// Each tenth frame comes five places later on the newcomer: a cut between its two places would lose it or repeat it.
+    #[test]
+    fn a_cut_is_never_crossed() {
+        let mut late: Vec<u128> = (0..400).collect();
+        for position in (3..390).step_by(10) {
+            late[position..=position + 5].rotate_left(1);
+        }
+        let cut =
+            find_cut(&feed(late.iter().copied()), &feed(0..397), |_| false).expect("half of the places are clean");
+        let before: std::collections::BTreeSet<u128> = late[..cut.newcomer].iter().copied().collect();
+        assert!(before.into_iter().eq(0..cut.ring as u128), "{cut:?}");
+        assert!(cut.ring > 380, "{cut:?}");
+    }
+
+    #[test]
+    fn nothing_is_believed_without_enough() {
+        let is_enough = |overlap: Range<usize>| overlap.len() >= 10;
+        assert_eq!(find_cut(&feed(10..19), &feed(0..19), is_enough), None, "nine equal frames");
+        assert_eq!(find_cut(&feed(10..20), &feed(0..20), is_enough), Some(Cut { ring: 20, newcomer: 10 }));
+        let mut unequal = feed(10..20);
+        unequal.swap(3, 4);
+        assert_eq!(find_cut(&unequal, &feed(0..20), is_enough), None, "not equal position by position");
+        assert_eq!(find_cut(&feed([1; 500]), &feed([1; 500]), |_| true), None, "nothing to vote with");
+        assert_eq!(find_cut(&[], &[], |_| true), None);
+    }
+}

@@ -56,9 +56,16 @@ impl<P> Joining<P> {
         self.received
     }
 
-    /// When the oldest and the newest buffered frame arrived.
-    pub(crate) fn arrivals_ms(&self) -> Option<(u64, u64)> {
-        Some((self.frames.front()?.0, self.frames.back()?.0))
+    /// When the oldest buffered frame arrived.
+    pub(crate) fn first_ms(&self) -> Option<u64> {
+        self.frames.front().map(|(arrived_ms, _)| *arrived_ms)
+    }
+
+    /// How long it has been delivering since a moment; `None` without a frame since then. A backlog that arrives at once
+    /// lasts for no time.
+    pub(crate) fn lasts_ms_since(&self, moment_ms: u64) -> Option<u64> {
+        let first = self.frames.partition_point(|(arrived_ms, _)| *arrived_ms <= moment_ms);
+        Some(self.frames.back()?.0.saturating_sub(self.frames.get(first)?.0))
     }
 
     pub(crate) fn is_attempt_due(&self) -> bool {

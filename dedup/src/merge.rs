@@ -47,6 +47,8 @@ pub struct Merge<P> {
     standby_present: bool,
     /// No subscription has been announced in the life of the stream: the first one is aligned by definition.
     is_first: bool,
+    /// When an aligned subscription last delivered: where a gap begins.
+    last_aligned_frame_ms: Option<u64>,
     notices: VecDeque<Notice>,
 }
 
@@ -67,6 +69,7 @@ impl<P> Merge<P> {
             superseded: VecDeque::new(),
             standby_present: false,
             is_first: true,
+            last_aligned_frame_ms: None,
             notices: VecDeque::new(),
         }
     }
@@ -308,6 +311,7 @@ impl<P> Merge<P> {
                 return Observed::Joining;
             }
         };
+        self.last_aligned_frame_ms = Some(self.now_ms);
         let sighting = self.window.observe(aligned.slot, frame.fingerprint, self.queue.next_record(), self.now_ms);
         aligned.ring.push(frame.fingerprint, sighting.ordinal, self.now_ms);
         if side == Side::Standby {
@@ -353,9 +357,7 @@ impl<P> Merge<P> {
 
     /// Forgets entries that nobody needs any more, and the oldest ones if there are too many.
     fn retire(&mut self) {
-        let rings =
-            self.members.iter().flatten().filter_map(Member::aligned).chain(self.ended.as_ref().map(|e| &e.aligned));
-        let floor = rings.filter_map(|aligned| aligned.ring.floor()).min().unwrap_or(u64::MAX);
+        let floor = self.rings_floor();
         while let Some((ordinal, entry, missing)) = self.window.front() {
             let record = entry.record;
             let is_committed = self.queue.is_committed(record);
@@ -376,6 +378,17 @@ impl<P> Merge<P> {
             }
             self.window.forget_front();
         }
+    }
+
+    /// Entries from here on may be needed by a newcomer. What ended a span ago will not be compared with any more.
+    fn rings_floor(&mut self) -> u64 {
+        let oldest_ms = self.now_ms.saturating_sub(self.options.span_ms);
+        if let Some(ended) = self.ended.take_if(|ended| ended.last_frame_ms < oldest_ms) {
+            self.window.close_slot(ended.aligned.slot);
+        }
+        let members = self.members.iter().flatten().filter(|member| member.live || member.last_frame_ms >= oldest_ms);
+        let aligned = members.filter_map(Member::aligned).chain(self.ended.as_ref().map(|ended| &ended.aligned));
+        aligned.filter_map(|aligned| aligned.ring.floor()).min().unwrap_or(u64::MAX)
     }
 
     fn audit_front(&mut self, missing: SlotSet) {

@@ -22,8 +22,7 @@ pub struct Options {
     /// How long a newcomer without a live reference waits for a match with the last ended subscription before it is
     /// accepted by fiat, in milliseconds. Default 300; at most 60,000.
     pub fiat_wait_ms: u64,
-    /// How long an aligned subscription may stay silent, while a newcomer delivers, before it no longer counts as a
-    /// reference, in milliseconds. Default 2,000. With 0 here and in `fiat_wait_ms` every newcomer is accepted as it comes,
+    /// How long a newcomer has to deliver, while the aligned subscription is silent, until that no longer counts as a reference, in milliseconds. Default 2,000. With 0 here and in `fiat_wait_ms` every newcomer is accepted as it comes,
     /// which loses messages: only the self-test of the simulation wants that.
     pub reference_silence_ms_max: u64,
 }

@@ -98,3 +98,74 @@ fn decode_record(bytes: &[u8; RECORD_BYTES]) -> (RecordId, Fingerprint) {
     let fingerprint = u128::from_le_bytes(bytes[16..].try_into().expect("half of 32 bytes"));
     (RecordId { epoch: value as u64, sequence: (value >> 64) as u64 }, Fingerprint::from_u128(fingerprint))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn record(epoch: u64, sequence: u64, fingerprint: u128) -> (RecordId, Fingerprint) {
+        (RecordId { epoch, sequence }, Fingerprint::from_u128(fingerprint))
+    }
+
+    /// Two releases talk to each other during an upgrade: these bytes never change under version 1.
+    #[test]
+    fn version_1_is_golden() {
+        let bytes = encode(&[record(1, 2, 3), record(0x0102_0304_0506_0708, u64::MAX, u128::MAX - 1)]);
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(
+            hex,
+            "54465350\
+             0100\
+             0000\
+             02000000\
+             01000000000000000200000000000000\
+             03000000000000000000000000000000\
+             0807060504030201ffffffffffffffff\
+             feffffffffffffffffffffffffffffff\
+             a8b548969a1599a4"
+        );
+    }
+
+    #[test]
+    fn each_damage_has_its_error() {
+        let good = encode(&[record(1, 2, 3)]);
+        let damaged = |position: usize| {
+            let mut bytes = good.clone();
+            bytes[position] ^= 1;
+            decode(&bytes)
+        };
+        assert!(matches!(damaged(0), Err(SnapshotError::Magic { .. })));
+        assert_eq!(damaged(4), Err(SnapshotError::Version { found: 0 }));
+        assert!(matches!(damaged(8), Err(SnapshotError::Length { .. })));
+        assert_eq!(damaged(12), Err(SnapshotError::Checksum));
+        assert!(matches!(decode(&[]), Err(SnapshotError::Length { expected_bytes: 20, actual_bytes: 0 })));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_decoded(records in prop::collection::vec(any::<(u64, u64, u128)>(), 0..50)) {
+            let records: Vec<_> = records.into_iter().map(|(epoch, sequence, value)| record(epoch, sequence, value)).collect();
+            prop_assert_eq!(decode(&encode(&records)), Ok(records));
+        }
+
+        #[test]
+        fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..200), magic in any::<bool>()) {
+            let mut bytes = bytes;
+            if magic && bytes.len() > 6 {
+                bytes[..6].copy_from_slice(&[b'T', b'F', b'S', b'P', 1, 0]);
+            }
+            prop_assert!(decode(&bytes).is_err());
+        }
+
+        #[test]
+        fn a_flipped_bit_is_noticed(count in 0_u64..5, position in any::<prop::sample::Index>(), bit in 0_u8..8) {
+            let records: Vec<_> = (0..count).map(|n| record(1, n, u128::from(n) << 64)).collect();
+            let mut bytes = encode(&records);
+            let position = position.index(bytes.len());
+            bytes[position] ^= 1 << bit;
+            prop_assert!(decode(&bytes).is_err());
+        }
+    }
+}

@@ -12,8 +12,9 @@ use crate::fingerprint::Folding;
 use crate::slots::{Slot, SlotSet};
 use crate::{Fingerprint, RecordId};
 
-/// So many fresh frames in a row say that a subscription is not catching up: it leads, or the feeds differ.
-const LEADING_FRAMES: u32 = 64;
+/// A fresh frame advances its subscription by the time since its last frame, but by no more than this share of the span: a
+/// stalled subscription that catches up has not progressed while it stalled.
+const STEP_SHARE: u64 = 100;
 
 /// One output record and who has seen it.
 #[derive(Debug, Clone, Copy)]
@@ -28,7 +29,7 @@ pub(crate) struct Entry {
 #[derive(Debug, Clone, Copy, Default)]
 struct Progress {
     at_ms: u64,
-    fresh_in_a_row: u32,
+    last_frame_ms: u64,
 }
 
 /// What [`Window::observe`] found; `ordinal` is the entry's number for life.
@@ -75,7 +76,7 @@ impl Window {
         }
         self.taken = self.taken.with(slot);
         self.live = self.live.with(slot);
-        self.progress[slot.index()] = Progress { at_ms: from_ms, fresh_in_a_row: 0 };
+        self.progress[slot.index()] = Progress { at_ms: from_ms, last_frame_ms: from_ms };
         slot
     }
 
@@ -120,16 +121,14 @@ impl Window {
                     let entry = &mut entries[(ordinal - base) as usize];
                     entry.seen = entry.seen.with(slot);
                     progress.at_ms = progress.at_ms.max(entry.created_at_ms);
-                    progress.fresh_in_a_row = 0;
+                    progress.last_frame_ms = now_ms;
                     return Sighting { ordinal, record: entry.record, fresh: false };
                 }
                 place.get_mut().push(ordinal);
             }
         }
-        progress.fresh_in_a_row = progress.fresh_in_a_row.saturating_add(1);
-        if progress.fresh_in_a_row >= LEADING_FRAMES {
-            progress.at_ms = now_ms;
-        }
+        let step_ms = now_ms.saturating_sub(progress.last_frame_ms).min(self.span_ms / STEP_SHARE);
+        *progress = Progress { at_ms: now_ms.min(progress.at_ms + step_ms), last_frame_ms: now_ms };
         self.entries.push_back(Entry { fingerprint, record, created_at_ms: now_ms, seen: SlotSet::of(slot) });
         Sighting { ordinal, record, fresh: true }
     }

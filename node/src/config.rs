@@ -159,7 +159,9 @@ fn read(path: &Path) -> Result<String, ConfigError> {
 
 /// The host's name as a node name, or `node` where it has none.
 fn hostname() -> String {
-    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    // A hardened service does not see /proc/sys.
+    let read = |path| fs::read_to_string(path).ok();
+    let name = read("/proc/sys/kernel/hostname").or_else(|| read("/etc/hostname")).unwrap_or_default();
     let fits = |letter: &char| letter.is_ascii_alphanumeric() || "._-".contains(*letter);
     let name: String = name.trim().chars().filter(fits).take(63).collect();
     if name.is_empty() { "node".to_owned() } else { name }

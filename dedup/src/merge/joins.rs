@@ -30,12 +30,25 @@ enum Source {
     Ended,
 }
 
-/// The best reference there is.
-#[derive(Debug, Clone, Copy)]
-struct Reference {
-    source: Source,
-    /// It delivers: waiting for it makes sense.
-    delivers: bool,
+/// What there is to compare a newcomer with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outlook {
+    /// The other subscription delivers: waiting for it makes sense.
+    Delivers,
+    /// Only what subscriptions delivered in the past.
+    Past,
+    /// Nothing at all.
+    Nothing,
+}
+
+impl Outlook {
+    fn sources(self) -> &'static [Source] {
+        match self {
+            Self::Delivers => &[Source::Other],
+            Self::Past => &[Source::Other, Source::Ended],
+            Self::Nothing => &[],
+        }
+    }
 }
 
 /// A newcomer taken out of its place, on its way to being aligned.
@@ -67,42 +80,37 @@ impl<P> Merge<P> {
     }
 
     fn settle_side(&mut self, side: Side) {
-        let Some(arrivals_ms) = self.joining(side).and_then(Joining::arrivals_ms) else { return };
-        let reference = self.reference(side, arrivals_ms.1);
+        if self.joining(side).is_none_or(|joining| joining.len() == 0) {
+            return;
+        }
+        let outlook = self.outlook(side);
         let now_ms = self.now_ms;
         let Some(joining) = self.joining_mut(side) else { return };
-        let delivers = reference.is_some_and(|reference| reference.delivers);
-        joining.alone_since_ms = if delivers { None } else { joining.alone_since_ms.or(Some(now_ms)) };
-        let alone_since_ms = joining.alone_since_ms;
+        let alone_since_ms = if outlook == Outlook::Delivers { None } else { joining.alone_since_ms.or(Some(now_ms)) };
+        joining.alone_since_ms = alone_since_ms;
         if joining.is_attempt_due() {
             joining.plan_attempt();
-            if let Some(reference) = reference
-                && self.try_align(side, reference.source, |joining, overlap| joining.is_long_enough(&overlap))
-            {
+            if self.try_align(side, outlook, |joining, overlap| joining.is_long_enough(&overlap)) {
                 return;
             }
         }
-        let wait_ms = if reference.is_some() { self.options.fiat_wait_ms } else { 0 };
+        let wait_ms = if outlook == Outlook::Past { self.options.fiat_wait_ms } else { 0 };
         if alone_since_ms.is_some_and(|since_ms| since_ms.saturating_add(wait_ms) <= now_ms) {
-            self.accept(side, reference);
+            self.accept(side, outlook);
         }
     }
 
     /// Keeps the frames of a newcomer that is about to go, if nothing else delivers them.
     pub(super) fn rescue(&mut self, side: Side) {
-        let Some((_, newest_ms)) = self.joining(side).and_then(Joining::arrivals_ms) else { return };
-        let reference = self.reference(side, newest_ms);
-        if reference.is_none_or(|reference| !reference.delivers) {
-            self.accept(side, reference);
+        let outlook = self.outlook(side);
+        if outlook != Outlook::Delivers && self.joining(side).is_some_and(|joining| joining.len() > 0) {
+            self.accept(side, outlook);
         }
     }
 
     /// Nothing that delivers is left: a last look at what there was, then fiat.
-    fn accept(&mut self, side: Side, reference: Option<Reference>) {
-        let is_matched = reference.is_some_and(|reference| {
-            self.try_align(side, reference.source, |_, overlap| Joining::<P>::is_last_resort(&overlap))
-        });
-        if !is_matched {
+    fn accept(&mut self, side: Side, outlook: Outlook) {
+        if !self.try_align(side, outlook, |_, overlap| Joining::<P>::is_last_resort(&overlap)) {
             self.accept_by_fiat(side);
         }
     }
@@ -118,19 +126,17 @@ impl<P> Merge<P> {
         }
     }
 
-    /// The other side's subscription while it delivers; else whichever aligned one delivered last.
-    fn reference(&self, side: Side, newcomer_last_ms: u64) -> Option<Reference> {
+    fn outlook(&self, side: Side) -> Outlook {
         let other = self.members[side.other().index()].as_ref().filter(|other| other.aligned().is_some());
-        let is_silent = |other: &Member<P>| {
-            newcomer_last_ms >= other.last_frame_ms.saturating_add(self.options.reference_silence_ms_max)
-        };
-        if other.is_some_and(|other| other.live && !is_silent(other)) {
-            return Some(Reference { source: Source::Other, delivers: true });
+        let unanswered_ms =
+            |other: &Member<P>| self.joining(side).and_then(|joining| joining.lasts_ms_since(other.last_frame_ms));
+        let is_silent =
+            |other| unanswered_ms(other).is_some_and(|lasts_ms| lasts_ms >= self.options.reference_silence_ms_max);
+        match (other, &self.ended) {
+            (Some(other), _) if other.live && !is_silent(other) => Outlook::Delivers,
+            (None, None) => Outlook::Nothing,
+            _ => Outlook::Past,
         }
-        let other_last_ms = other.map(|other| other.last_frame_ms);
-        let ended_last_ms = self.ended.as_ref().map(|ended| ended.last_frame_ms);
-        let source = if other_last_ms >= ended_last_ms { Source::Other } else { Source::Ended };
-        (other_last_ms.is_some() || ended_last_ms.is_some()).then_some(Reference { source, delivers: false })
     }
 
     fn aligned_at(&self, side: Side, source: Source) -> Option<&Aligned> {
@@ -141,16 +147,31 @@ impl<P> Merge<P> {
     }
 
     /// Looks for a cut and, if there is one, makes the newcomer a member that counts.
-    fn try_align(&mut self, side: Side, source: Source, is_enough: impl Fn(&Joining<P>, Range<usize>) -> bool) -> bool {
-        let (Some(joining), Some(aligned)) = (self.joining(side), self.aligned_at(side, source)) else { return false };
-        let skipped = aligned.ring.len().saturating_sub(joining.compared_frames());
-        let ring: Vec<Fingerprint> = aligned.ring.since(skipped).map(|past| past.fingerprint).collect();
-        let found = find_cut(&joining.fingerprints(), &ring, |overlap| is_enough(joining, overlap));
-        let Some(cut) = found.map(|cut| Cut { ring: skipped + cut.ring, ..cut }) else { return false };
-        let Some(overlap) = self.overlap(aligned, cut) else { return false };
+    fn try_align(
+        &mut self,
+        side: Side,
+        outlook: Outlook,
+        is_enough: impl Fn(&Joining<P>, Range<usize>) -> bool,
+    ) -> bool {
+        let found = outlook.sources().iter().find_map(|source| self.find_overlap(side, *source, &is_enough));
+        let Some((cut, overlap)) = found else { return false };
         let Some(newcomer) = self.take_newcomer(side) else { return false };
         self.align(newcomer, cut, overlap);
         true
+    }
+
+    fn find_overlap(
+        &self,
+        side: Side,
+        source: Source,
+        is_enough: impl Fn(&Joining<P>, Range<usize>) -> bool,
+    ) -> Option<(Cut, Overlap)> {
+        let (joining, aligned) = (self.joining(side)?, self.aligned_at(side, source)?);
+        let skipped = aligned.ring.len().saturating_sub(joining.compared_frames());
+        let ring: Vec<Fingerprint> = aligned.ring.since(skipped).map(|past| past.fingerprint).collect();
+        let found = find_cut(&joining.fingerprints(), &ring, |overlap| is_enough(joining, overlap))?;
+        let cut = Cut { ring: skipped + found.ring, ..found };
+        Some((cut, self.overlap(aligned, cut)?))
     }
 
     fn overlap(&self, reference: &Aligned, cut: Cut) -> Option<Overlap> {
@@ -224,11 +245,9 @@ impl<P> Merge<P> {
     /// Accepts a newcomer without a match. Entries from before its frames are closed for it, so that what it delivers is written;
     /// entries made since then may be copies and stay open.
     fn accept_by_fiat(&mut self, side: Side) {
-        let Some((first_after_ms, _)) = self.joining(side).and_then(Joining::arrivals_ms) else { return };
+        let Some(first_after_ms) = self.joining(side).and_then(Joining::first_ms) else { return };
         let Some(Newcomer { member, joining, .. }) = self.take_newcomer(side) else { return };
-        let others = self.members.iter().flatten().filter(|other| other.aligned().is_some());
-        let last_before_ms =
-            others.map(|other| other.last_frame_ms).chain(self.ended.as_ref().map(|ended| ended.last_frame_ms)).max();
+        let last_before_ms = self.last_aligned_frame_ms;
         self.notify(Notice::AlignedByFiat { subscription: member.id, last_before_ms, first_after_ms });
         let slot = self.window.open_slot(first_after_ms);
         self.window.close_for(slot, |_, entry| entry.created_at_ms < first_after_ms);

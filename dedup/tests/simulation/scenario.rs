@@ -37,6 +37,8 @@ pub(crate) struct Scenario {
     pub(crate) relay_breaks: u32,
     /// Connections also drop while a newcomer is still joining.
     pub(crate) flaps_while_joining: bool,
+    /// Reconnects are quicker than the relay, and the owner is to be killed right after them.
+    pub(crate) kills_chase_flaps: bool,
     pub(crate) bug: Bug,
     pub(crate) options: Options,
 }
@@ -54,6 +56,7 @@ impl Scenario {
             flaps: 4,
             relay_breaks: 0,
             flaps_while_joining: false,
+            kills_chase_flaps: false,
             bug: Bug::None,
             options,
         }

@@ -22,6 +22,8 @@ const AFTERMATH_US: u64 = 6_000_000;
 pub(crate) struct Outcome {
     pub(crate) lost: u64,
     pub(crate) duplicated: u64,
+    /// Records out of the order of their sequences, or of their subscription's frames.
+    pub(crate) disordered: u64,
     pub(crate) kills: u32,
     pub(crate) flaps: u32,
     pub(crate) relay_breaks: u32,
@@ -393,10 +395,12 @@ impl<'a> World<'a> {
     }
 
     fn break_relay(&mut self) {
-        let (Some(_), true) = (self.standby, self.link.is_up) else {
+        // While the owner's connection is down, too, it would be the second fault at a time.
+        let is_allowed = self.standby.is_some() && !self.vacant && self.link.is_up && self.merge().status().own_aligned;
+        if !is_allowed {
             self.after(20_000, Event::BreakRelay);
             return;
-        };
+        }
         self.link.generation += 1;
         self.link.is_up = false;
         self.outcome.relay_breaks += 1;
@@ -477,14 +481,15 @@ impl<'a> World<'a> {
     }
 
     fn kill(&mut self) {
-        let Some(standby) = self.standby.filter(|_| !self.vacant) else {
-            self.after(20_000, Event::Kill);
-            return;
-        };
-        if !self.standby_is_redundant() {
-            self.after(20_000, Event::Kill);
+        if self.outcome.kills >= self.scenario.kills {
             return;
         }
+        let is_allowed = !self.vacant && self.standby_is_redundant();
+        let Some(standby) = self.standby.filter(|_| is_allowed) else {
+            let again_us = if self.scenario.kills_chase_flaps { 1_000 } else { 20_000 };
+            self.after(again_us, Event::Kill);
+            return;
+        };
         self.nodes[self.owner].alive = false;
         if let Some(batch) = self.in_flight.take()
             && self.prng.chance(0.5)
@@ -549,8 +554,12 @@ impl<'a> World<'a> {
                 self.relay(node, Upward::Subscription(None));
             }
         }
-        let down_us = self.prng.between_ms(10.0, 300.0);
+        let chased = self.scenario.kills_chase_flaps;
+        let down_us = if chased { self.prng.between_ms(0.1, 1.0) } else { self.prng.between_ms(10.0, 300.0) };
         self.after(down_us, Event::Reconnect { node });
+        if chased {
+            self.after(down_us, Event::Kill);
+        }
         if self.outcome.flaps < self.scenario.flaps {
             let next_us = self.prng.between_ms(300.0, 2_000.0);
             self.after(next_us, Event::Flap);
@@ -562,7 +571,7 @@ impl<'a> World<'a> {
         let own_aligned = self.merge().status().own_aligned;
         let redundant = self.standby_is_redundant();
         if own_aligned && redundant {
-            return Some(if self.prng.chance(0.5) { self.owner } else { standby });
+            return Some(if self.link.is_up && self.prng.chance(0.5) { self.owner } else { standby });
         }
         let rough = self.scenario.flaps_while_joining;
         if rough && own_aligned && self.nodes[standby].subscription.is_some() {
@@ -584,20 +593,20 @@ impl<'a> World<'a> {
         }
         self.outcome.lost = balance.values().filter(|rest| **rest > 0).sum::<i64>().unsigned_abs();
         self.outcome.duplicated = balance.values().filter(|rest| **rest < 0).sum::<i64>().unsigned_abs();
-        self.check_order();
+        self.outcome.disordered = self.count_disordered();
         self.outcome
     }
 
     /// Sequences are dense per epoch, and the records of a subscription are in the order of its frames.
-    fn check_order(&self) {
+    fn count_disordered(&self) -> u64 {
         let mut sequences: HashMap<u64, u64> = HashMap::new();
         let mut indices: HashMap<SubscriptionId, u64> = HashMap::new();
-        for record in &self.topic {
-            let sequence = sequences.entry(record.id.epoch).or_default();
-            assert_eq!(record.id.sequence, *sequence + 1, "sequences of epoch {} are dense", record.id.epoch);
-            *sequence += 1;
-            let last = indices.insert(record.subscription, record.index);
-            assert!(last < Some(record.index), "{:?}: {} after {last:?}", record.subscription, record.index);
+        let mut disordered = 0;
+        for TailRecord { id, subscription, index, .. } in &self.topic {
+            let last_sequence = sequences.insert(id.epoch, id.sequence).unwrap_or(0);
+            let last_index = indices.insert(*subscription, *index).unwrap_or(0);
+            disordered += u64::from(id.sequence != last_sequence + 1 || *index <= last_index);
         }
+        disordered
     }
 }

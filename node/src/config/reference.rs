@@ -1,5 +1,5 @@
-//! Texts made from the key table: the node part of docs/configuration.md, and the effective values with their
-//! origin. A test compares the document with `document`, so the two cannot drift apart.
+//! Texts made from the key tables: the generated part of docs/configuration.md (keys of a node, keys of a connector),
+//! and the effective values with their origin. A test compares the file with `document`, so the two cannot drift.
 
 use std::{collections::BTreeMap, fmt::Write};
 
@@ -7,20 +7,20 @@ use super::{
     keys::{KEYS, Shape},
     source::{Raw, Values},
 };
+use crate::model::spec_keys::{CONNECTOR_KEYS, FRAMEWORK_KEYS, KeyDefinition, Kind, TWINFEED_KEYS};
 
 /// Shown in place of a value whose name says that it is secret.
 const HIDDEN: &str = "[hidden]";
 
 /// The documentation of all keys, in Markdown.
 pub fn document() -> String {
-    let mut text = String::new();
+    let mut text = "\n## Keys of a node\n".to_owned();
     let mut section = "";
     for key in &KEYS {
         let table = key.path.split_once('.').map_or("", |(table, _)| table);
-        if key.path == KEYS[0].path || table != section {
+        if table != section {
             section = table;
-            let title = if table.is_empty() { "Top level".to_owned() } else { format!("`[{table}]`") };
-            text.push_str(&format!("\n### {title}\n"));
+            write!(text, "\n### `[{table}]`\n").expect("a String takes all");
         }
         let default = match key.default {
             "" => String::new(),
@@ -30,7 +30,33 @@ pub fn document() -> String {
         let shape = describe(key.shape);
         write!(text, "\n**`{path}`** · {shape} · `{variable}`\n\n{doc}{default}\n").expect("a String takes all");
     }
+    text.push_str("\n## Keys of a connector\n");
+    let tables = [
+        ("Of the Conduktor connector", CONNECTOR_KEYS),
+        ("Added by Twinfeed", TWINFEED_KEYS),
+        ("Of the Kafka Connect framework", FRAMEWORK_KEYS),
+    ];
+    for (title, keys) in tables {
+        write!(text, "\n### {title}\n\n| key | type | default | |\n|---|---|---|---|\n").expect("a String takes all");
+        text.extend(keys.iter().map(row));
+    }
+    text.push('\n');
     text
+}
+
+fn row(key: &KeyDefinition) -> String {
+    let bounds = match key.kind {
+        Kind::Int { min, max } | Kind::Long { min, max } => format!(", {min} to {max}"),
+        Kind::Choice(words) => format!(", one of {}", words.join(", ")),
+        Kind::Text | Kind::Password | Kind::Flag => String::new(),
+    };
+    let default = match (key.required, key.default) {
+        (true, _) => "required".to_owned(),
+        (false, Some(value)) => format!("`{value}`"),
+        (false, None) => String::new(),
+    };
+    let (name, kind, doc) = (key.name, key.kind.name(), key.doc.replace('|', "\\|"));
+    format!("| `{name}` | {kind}{bounds} | {default} | {doc} |\n")
 }
 
 /// The effective values as a configuration file, each with where it was set. Secrets are hidden.

@@ -203,7 +203,13 @@ fn open(door: &Door, round_trip: Option<Duration>, first: Client, second: Client
     loop {
         let client = match connected.pop_front() {
             Some(client) => client,
-            None => Client::create(&door.options, &door.transactional_id, &door.target)?,
+            None => {
+                let client = Client::create(&door.options, &door.transactional_id, &door.target)?;
+                // Without a connection librdkafka looks for the coordinator once, and again 500 ms later
+                // (rdkafka_txnmgr.c:3051).
+                client.connect(left())?;
+                client
+            }
         };
         let last = patience > Duration::from_millis(QUICK_INIT_MS_MAX);
         match client.init(if last { left() } else { patience.min(left()) }) {

@@ -187,7 +187,7 @@ impl Member {
     /// The joint membership that is in effect, by its log id. It is a passing state of a change in two steps.
     pub(super) fn joint_membership(&self) -> Option<LogId> {
         let membership = self.raft.metrics().borrow().membership_config.clone();
-        let joint = membership.membership().is_in_joint_consensus();
+        let joint = membership.membership().get_joint_config().len() > 1;
         membership.log_id().filter(|_| joint && self.leads())
     }
 
@@ -216,7 +216,7 @@ impl Member {
 
     async fn make_voter(&self, joiner: &NodeRecord) -> Result<(), Status> {
         let membership = self.raft.metrics().borrow().membership_config.clone();
-        if membership.voter_ids().any(|id| id == joiner.id) && !membership.membership().is_in_joint_consensus() {
+        if membership.voter_ids().any(|id| id == joiner.id) && membership.membership().get_joint_config().len() == 1 {
             return Ok(());
         }
         let unavailable = |answer: Answer| Status::unavailable(format!("membership not changed: {answer:?}"));

@@ -24,6 +24,9 @@ pub(super) const COMMITTED_KEY: &str = "committed";
 /// up to 17 rows, so rows of this size keep every page far below that.
 const ROW_BYTES_MAX: usize = 4096;
 
+/// A key and its value.
+pub(super) type Row = ([u8; 12], Vec<u8>);
+
 /// Returns the key of one part of an entry.
 pub(super) fn key(index: u64, part: u32) -> [u8; 12] {
     let mut key = [0; 12];
@@ -33,7 +36,7 @@ pub(super) fn key(index: u64, part: u32) -> [u8; 12] {
 }
 
 /// Returns the rows of one entry, parts in order.
-pub(super) fn encode(entry: &Entry) -> Result<Vec<([u8; 12], Vec<u8>)>, String> {
+pub(super) fn encode(entry: &Entry) -> Result<Vec<Row>, String> {
     let index = entry.log_id.index;
     let json = serde_json::to_vec(entry).map_err(|e| e.to_string())?;
     let mut bytes = vec![0; 4];

@@ -131,7 +131,7 @@ impl LogStore {
         result.await.map_err(|_| stopped())?.map_err(AnyError::error)
     }
 
-    fn read_entries(&self, range: (Bound<u64>, Bound<u64>), bytes_max: usize) -> Result<Vec<Entry>, StorageError> {
+    fn read_entries(&self, range: (Bound<u64>, Bound<u64>), bytes_max: usize) -> Result<Vec<Entry>, String> {
         let rows = (
             range.0.map(|index| log_rows::key(index, 0)),
             match range.1 {
@@ -148,28 +148,27 @@ impl LogStore {
         let mut decoder = Decoder::default();
         let mut bytes = 0;
         for row in self.trees.log.range(rows) {
-            let (key, value) = row.map_err(|e| StorageIOError::read_logs(AnyError::new(&e)))?;
+            let (key, value) = row.map_err(|e| e.to_string())?;
             bytes += value.len();
-            if let Some(entry) = decoder.push(&key, &value).map_err(read_error)? {
+            if let Some(entry) = decoder.push(&key, &value)? {
                 entries.push(entry);
                 if bytes >= bytes_max {
                     break;
                 }
             }
         }
-        decoder.finish().map_err(read_error)?;
+        decoder.finish()?;
         Ok(entries)
     }
 
-    fn read_meta<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, StorageError> {
-        let value = self.trees.meta.get(key).map_err(|e| StorageIOError::read(AnyError::new(&e)))?;
-        let parsed = value.map(|bytes| serde_json::from_slice(&bytes)).transpose();
-        parsed.map_err(|e| StorageIOError::read(AnyError::new(&e)).into())
+    fn read_meta<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, String> {
+        let value = self.trees.meta.get(key).map_err(|e| e.to_string())?;
+        value.map(|bytes| serde_json::from_slice(&bytes).map_err(|e| e.to_string())).transpose()
     }
 }
 
-fn read_error(why: String) -> StorageError {
-    StorageIOError::read_logs(AnyError::error(why)).into()
+fn read_error(why: String) -> StorageIOError<NodeId> {
+    StorageIOError::read_logs(AnyError::error(why))
 }
 
 /// sled panics on some damage; in a thread of its own a panic is an answer.
@@ -327,11 +326,13 @@ impl RaftLogReader<TypeConfig> for LogStore {
         &mut self,
         range: RB,
     ) -> Result<Vec<Entry>, StorageError> {
-        self.read_entries((range.start_bound().cloned(), range.end_bound().cloned()), usize::MAX)
+        let range = (range.start_bound().cloned(), range.end_bound().cloned());
+        Ok(self.read_entries(range, usize::MAX).map_err(read_error)?)
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, StorageError> {
-        self.read_entries((Bound::Included(start), Bound::Excluded(end)), READ_BYTES_MAX)
+        let range = (Bound::Included(start), Bound::Excluded(end));
+        Ok(self.read_entries(range, READ_BYTES_MAX).map_err(read_error)?)
     }
 }
 
@@ -339,14 +340,14 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     type LogReader = Self;
 
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, StorageError> {
-        let last_purged_log_id: Option<LogId> = self.read_meta(PURGED_KEY)?;
-        let last = self.trees.log.last().map_err(|e| StorageIOError::read_logs(AnyError::new(&e)))?;
+        let last_purged_log_id: Option<LogId> = self.read_meta(PURGED_KEY).map_err(read_error)?;
+        let last = self.trees.log.last().map_err(|e| read_error(e.to_string()))?;
         let last_log_id = match last.as_ref().and_then(|(key, _)| key.first_chunk()) {
             None => None,
             Some(index) => {
                 let index = u64::from_be_bytes(*index);
                 let range = (Bound::Included(index), Bound::Included(index));
-                self.read_entries(range, usize::MAX)?.pop().map(|entry| entry.log_id)
+                self.read_entries(range, usize::MAX).map_err(read_error)?.pop().map(|entry| entry.log_id)
             }
         };
         Ok(LogState { last_purged_log_id, last_log_id: last_log_id.or(last_purged_log_id) })
@@ -361,7 +362,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
-        self.read_meta(VOTE_KEY)
+        Ok(self.read_meta(VOTE_KEY).map_err(|why| StorageIOError::read_vote(AnyError::error(why)))?)
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
@@ -370,7 +371,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, StorageError> {
-        self.read_meta(COMMITTED_KEY)
+        Ok(self.read_meta(COMMITTED_KEY).map_err(read_error)?)
     }
 
     async fn append<I>(&mut self, entries: I, callback: LogFlushed<TypeConfig>) -> Result<(), StorageError>

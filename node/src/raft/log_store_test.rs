@@ -1,9 +1,11 @@
 //! The log store against openraft's suite, its persisted layout, damage, and a process killed in the middle of writing.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 use std::{
     collections::BTreeSet,
     env,
-    io::{BufRead, BufReader, Write as _},
+    io::{BufRead, BufReader},
     process::{Command as Process, Stdio},
 };
 
@@ -164,15 +166,16 @@ async fn child_that_writes_until_killed() {
     loop {
         let count = next % 5 + 1;
         let name = "x".repeat((next as usize * 613) % 9000);
-        store.blocking_append((next..next + count).map(|i| restart_entry(i, &name))).await.unwrap();
+        // A power cut fails every further write; the parent checks what was acknowledged before.
+        let entries = (next..next + count).map(|i| restart_entry(i, &name));
+        let Ok(()) = store.blocking_append(entries).await else { return };
         next += count;
         println!("acked entry {}", next - 1);
-        store.save_vote(&Vote::new(next, 7)).await.unwrap();
+        let Ok(()) = store.save_vote(&Vote::new(next, 7)).await else { return };
         println!("acked vote {next}");
         if next > 60 && next.is_multiple_of(4) {
-            store.purge(log_id(1, next - 50)).await.unwrap();
+            let Ok(()) = store.purge(log_id(1, next - 50)).await else { return };
         }
-        std::io::stdout().flush().unwrap();
     }
 }
 
@@ -182,39 +185,48 @@ async fn a_killed_process_loses_nothing_acknowledged() {
     let (store, closed) = LogStore::open(dir.path(), &expected(false)).unwrap();
     drop(store);
     let _ = closed.await;
-    let child = "raft::log_store::tests::child_that_writes_until_killed";
     for round in 0..8 {
-        let mut process = Process::new(env::current_exe().unwrap())
-            .args([child, "--exact", "--ignored", "--nocapture", "--test-threads=1"])
-            .env(CHILD_DIR, dir.path())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let (mut entry, mut vote) = (0, 0);
-        // A different number of acknowledgements each round, then the kill hits whatever is being written.
-        let mut acks = 0;
-        for line in lines.by_ref() {
-            acks += note_ack(&line, &mut entry, &mut vote);
-            if acks > 7 + 9 * round {
-                break;
-            }
-        }
-        process.kill().unwrap();
-        process.wait().unwrap();
-        for line in lines {
-            note_ack(&line, &mut entry, &mut vote);
-        }
-        assert!(acks > 7 + 9 * round, "the child stopped by itself");
-
+        let (entry, vote) = write_until(dir.path(), 8 + 9 * round, || {});
         let (mut store, closed) = LogStore::open(dir.path(), &expected(true)).unwrap();
-        let last = store.get_log_state().await.unwrap().last_log_id.unwrap().index;
-        assert!(last >= entry, "entry {entry} was acknowledged, the log ends at {last}");
-        let kept = store.read_vote().await.unwrap().unwrap();
-        assert!(kept >= Vote::new(vote, 7), "vote {vote} was acknowledged, the store holds {kept}");
+        check_acknowledged(&mut store, entry, vote).await;
         drop(store);
         let _ = closed.await;
     }
+}
+
+async fn check_acknowledged(store: &mut LogStore, entry: u64, vote: u64) {
+    let last = store.get_log_state().await.unwrap().last_log_id.unwrap().index;
+    assert!(last >= entry, "entry {entry} was acknowledged, the log ends at {last}");
+    let kept = store.read_vote().await.unwrap().unwrap();
+    assert!(kept >= Vote::new(vote, 7), "vote {vote} was acknowledged, the store holds {kept}");
+}
+
+/// Runs the child until it has acknowledged so many writes, does `strike`, and kills it in whatever it is writing.
+/// Returns the last acknowledged entry and vote.
+fn write_until(dir: &Path, acks_wanted: u64, strike: impl FnOnce()) -> (u64, u64) {
+    let child = "raft::log_store::tests::child_that_writes_until_killed";
+    let mut process = Process::new(env::current_exe().unwrap())
+        .args([child, "--exact", "--ignored", "--nocapture", "--test-threads=1"])
+        .env(CHILD_DIR, dir)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let (mut entry, mut vote, mut acks) = (0, 0, 0);
+    for line in lines.by_ref() {
+        acks += note_ack(&line, &mut entry, &mut vote);
+        if acks == acks_wanted {
+            break;
+        }
+    }
+    strike();
+    process.kill().unwrap();
+    process.wait().unwrap();
+    for line in lines {
+        note_ack(&line, &mut entry, &mut vote);
+    }
+    assert!(acks >= acks_wanted, "the child stopped by itself");
+    (entry, vote)
 }
 
 fn note_ack(line: &str, entry: &mut u64, vote: &mut u64) -> u64 {
@@ -226,4 +238,79 @@ fn note_ack(line: &str, entry: &mut u64, vote: &mut u64) -> u64 {
         _ => panic!("unknown line {line}"),
     }
     1
+}
+
+/// An ext4 image that can lose its power: `EXT4_IOC_SHUTDOWN` without flushing the journal drops all that was not synced.
+struct PowerCut {
+    root: tempfile::TempDir,
+}
+
+impl PowerCut {
+    /// None, with a note, where the test may not mount.
+    fn prepare() -> Option<Self> {
+        let disk = Self { root: tempfile::tempdir().unwrap() };
+        fs::create_dir(disk.mount_point()).unwrap();
+        let image = disk.image();
+        let made = run("truncate", &["-s", "64M", &image]).and_then(|()| run("mkfs.ext4", &["-q", "-F", &image]));
+        let able = made.and_then(|()| disk.mount()).and_then(|()| run("python3", &["-c", "import fcntl"]));
+        if let Err(why) = able {
+            println!("NOT RUN: power cuts need root, loop mounts, mkfs.ext4 and python3: {why}");
+            return None;
+        }
+        Some(disk)
+    }
+
+    fn image(&self) -> String {
+        self.root.path().join("image").display().to_string()
+    }
+
+    fn mount_point(&self) -> String {
+        self.root.path().join("disk").display().to_string()
+    }
+
+    fn mount(&self) -> Result<(), String> {
+        run("mount", &["-o", "loop", &self.image(), &self.mount_point()])
+    }
+
+    fn cut(&self) {
+        // EXT4_IOC_SHUTDOWN with EXT4_GOING_FLAGS_NOLOGFLUSH.
+        let script = "import fcntl, os, struct, sys; \
+            fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587D, struct.pack('I', 2))";
+        run("python3", &["-c", script, &self.mount_point()]).unwrap();
+    }
+
+    fn restore_power(&self) {
+        run("umount", &[&self.mount_point()]).unwrap();
+        self.mount().unwrap();
+    }
+}
+
+impl Drop for PowerCut {
+    fn drop(&mut self) {
+        let _ = run("umount", &[&self.mount_point()]);
+    }
+}
+
+fn run(program: &str, args: &[&str]) -> Result<(), String> {
+    let output = Process::new(program).args(args).output().map_err(|e| format!("{program}: {e}"))?;
+    let error = || format!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    output.status.success().then_some(()).ok_or_else(error)
+}
+
+#[tokio::test]
+async fn a_power_cut_loses_nothing_acknowledged() {
+    let Some(disk) = PowerCut::prepare() else { return };
+    let dir = Path::new(&disk.mount_point()).join("log");
+    fs::create_dir(&dir).unwrap();
+    let (store, closed) = LogStore::open(&dir, &expected(false)).unwrap();
+    drop(store);
+    let _ = closed.await;
+    for round in 0..12 {
+        let (entry, vote) = write_until(&dir, 5 + 7 * round, || disk.cut());
+        disk.restore_power();
+        let (mut store, closed) = LogStore::open(&dir, &expected(true)).unwrap();
+        check_acknowledged(&mut store, entry, vote).await;
+        drop(store);
+        let _ = closed.await;
+    }
 }

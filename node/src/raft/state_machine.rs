@@ -197,3 +197,7 @@ fn read_snapshot(path: &Path) -> io::Result<Option<(Meta, Vec<u8>)>> {
     }
     Ok(Some((header.meta, body)))
 }
+
+#[cfg(test)]
+#[path = "state_machine_test.rs"]
+mod tests;

@@ -106,7 +106,7 @@ async fn takeover_of_an_open_transaction_hides_its_records() {
     }
     println!("takeover of an open transaction, pre-connected, ms: {took_ms:.1?}");
     assert_eq!(read_committed(&target.topic).iter().filter(|r| r.payload == b"open").count(), 0);
-    let raw = read(&target.topic, "read_uncommitted");
+    let raw = read(Broker::shared().bootstrap(), &target.topic, "read_uncommitted");
     assert_eq!(raw.iter().filter(|r| r.payload == b"open").count(), 50, "the open records never reached the broker");
     assert_eq!(read_committed(&target.topic).len(), 5 * 11);
 }

@@ -70,18 +70,23 @@ pub(crate) async fn open(transactional_id: &str, target: &Target) -> FencedProdu
     FencedProducer::warm(&options(), transactional_id, target).expect("warm").open().await.expect("open")
 }
 
-/// Reads partition 0 from its start to its end with a consumer that shares no code with the room under test.
+/// Reads what is committed in partition 0 of the shared broker.
 pub(crate) fn read_committed(topic: &str) -> Vec<Seen> {
-    wait_for_markers(topic);
-    read(topic, "read_committed")
+    wait_and_read(Broker::shared().bootstrap(), topic)
+}
+
+/// Reads what is committed in partition 0, once no transaction is open in it.
+pub(crate) fn wait_and_read(bootstrap: &str, topic: &str) -> Vec<Seen> {
+    wait_for_markers(bootstrap, topic);
+    read(bootstrap, topic, "read_committed")
 }
 
 /// Waits until no transaction is open in partition 0: a commit returns before its markers are written, and until then
 /// its records are invisible.
-pub(crate) fn wait_for_markers(topic: &str) {
+pub(crate) fn wait_for_markers(bootstrap: &str, topic: &str) {
     let end = |isolation| {
         let patience = Duration::from_secs(10);
-        consumer(isolation).fetch_watermarks(topic, 0, patience).expect("watermarks").1
+        consumer(bootstrap, isolation).fetch_watermarks(topic, 0, patience).expect("watermarks").1
     };
     let deadline = Instant::now() + Duration::from_secs(30);
     while end("read_committed") != end("read_uncommitted") {
@@ -89,19 +94,9 @@ pub(crate) fn wait_for_markers(topic: &str) {
     }
 }
 
-fn consumer(isolation: &str) -> BaseConsumer {
-    ClientConfig::new()
-        .set("bootstrap.servers", Broker::shared().bootstrap())
-        .set("group.id", unique("check"))
-        .set("isolation.level", isolation)
-        .set("enable.partition.eof", "true")
-        .set("enable.auto.commit", "false")
-        .create()
-        .expect("a consumer")
-}
-
-pub(crate) fn read(topic: &str, isolation: &str) -> Vec<Seen> {
-    let consumer = consumer(isolation);
+/// Reads partition 0 from its start to its end with a consumer that shares no code with the room under test.
+pub(crate) fn read(bootstrap: &str, topic: &str, isolation: &str) -> Vec<Seen> {
+    let consumer = consumer(bootstrap, isolation);
     let mut from = TopicPartitionList::new();
     from.add_partition_offset(topic, 0, Offset::Beginning).expect("an offset");
     consumer.assign(&from).expect("assign");
@@ -123,6 +118,17 @@ pub(crate) fn read(topic: &str, isolation: &str) -> Vec<Seen> {
         }
     }
     panic!("the end of {topic} was not reached");
+}
+
+fn consumer(bootstrap: &str, isolation: &str) -> BaseConsumer {
+    ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .set("group.id", unique("check"))
+        .set("isolation.level", isolation)
+        .set("enable.partition.eof", "true")
+        .set("enable.auto.commit", "false")
+        .create()
+        .expect("a consumer")
 }
 
 /// Returns the sequences in `seen`, in topic order.

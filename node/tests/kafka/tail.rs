@@ -22,7 +22,7 @@ async fn ten_thousand_records_come_back_exactly_in_spite_of_markers() {
     for batch in 0..100 {
         producer.write(records(2, 1 + batch * 100, 100)).await.expect("write");
     }
-    wait_for_markers(&target.topic);
+    wait_for_markers(Broker::shared().bootstrap(), &target.topic);
     let reader = TailReader::warm(&options(), &target.topic).expect("warm");
     let end = reader.end_offsets().await.expect("end offsets");
     assert_eq!(end, [(0, 10_010 + 101)]);
@@ -73,7 +73,7 @@ async fn foreign_records_are_skipped_and_counted() {
     let warm = FencedProducer::warm(&stranger, &unique("stranger"), &target).expect("warm");
     warm.open().await.expect("open").write(records(99, 1, 2)).await.expect("write");
     open(&unique("writer"), &target).await.write(records(4, 1, 1)).await.expect("write");
-    wait_for_markers(&target.topic);
+    wait_for_markers(Broker::shared().bootstrap(), &target.topic);
     let tail = TailReader::warm(&options(), &target.topic).expect("warm").read(&[(0, 0)]).await.expect("tail");
     assert_eq!((tail.records.len(), tail.foreign, tail.other_cluster), (1, 3, 2));
     assert_eq!(tail.epoch_max, 4, "another cluster's epochs say nothing about ours");
@@ -83,7 +83,7 @@ async fn foreign_records_are_skipped_and_counted() {
 async fn offsets_that_the_topic_does_not_have_are_flagged() {
     let target = new_topic("anew").await;
     open(&unique("writer"), &target).await.write(records(1, 1, 5)).await.expect("write");
-    wait_for_markers(&target.topic);
+    wait_for_markers(Broker::shared().bootstrap(), &target.topic);
     let reader = TailReader::warm(&options(), &target.topic).expect("warm");
     let tail = reader.read(&[(0, 1_000_000)]).await.expect("tail");
     assert!(tail.truncated);
@@ -94,7 +94,7 @@ async fn offsets_that_the_topic_does_not_have_are_flagged() {
 async fn a_tail_longer_than_the_limit_is_refused() {
     let target = new_topic("long").await;
     open(&unique("writer"), &target).await.write(records(1, 1, 101)).await.expect("write");
-    wait_for_markers(&target.topic);
+    wait_for_markers(Broker::shared().bootstrap(), &target.topic);
     let mut limited = options();
     limited.tail_records_max = 100;
     let reader = TailReader::warm(&limited, &target.topic).expect("warm");
