@@ -304,7 +304,11 @@ fn accepts(raft: RaftHandle) -> relay::Accepts {
     })
 }
 
-async fn serve(listener: TcpListener, routes: tonic::service::Routes, stop: CancellationToken) -> Result<(), TaskError> {
+async fn serve(
+    listener: TcpListener,
+    routes: tonic::service::Routes,
+    stop: CancellationToken,
+) -> Result<(), TaskError> {
     tonic::transport::Server::builder()
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(KEEP_ALIVE))

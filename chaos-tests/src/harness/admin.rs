@@ -65,7 +65,6 @@ impl Admin {
             let request = CreateConnectorRequest {
                 name: name.to_owned(),
                 config: config.clone().into_iter().collect(),
-                request_id: format!("create-{name}"),
                 ..CreateConnectorRequest::default()
             };
             ConnectorServiceClient::new(channel).create_connector(request).await.map(drop)

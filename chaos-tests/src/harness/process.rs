@@ -113,11 +113,12 @@ pub fn binary(name: &str) -> Result<PathBuf> {
         return Ok(path.into());
     }
     let me = std::env::current_exe()?;
-    let path = me.parent().and_then(Path::parent).context("the test binary has no target directory")?.join(name);
-    if !path.exists() {
-        bail!("{} is missing: run `cargo build --workspace` with the same profile first", path.display());
-    }
-    Ok(path)
+    // A binary of ours lies beside them, a test one directory below.
+    let candidates = me.ancestors().skip(1).take(2).map(|dir| dir.join(name));
+    candidates
+        .into_iter()
+        .find(|path| path.is_file())
+        .with_context(|| format!("`{name}` is not built: run `cargo build --workspace` with the same profile first"))
 }
 
 /// Waits until `condition` gives a value; asks again every 20 ms. The error names what was waited for.

@@ -3,7 +3,10 @@
 use tokio::sync::mpsc;
 use twinfeed_dedup::ToStandby;
 
-use super::{frame::Frame, ids::Epoch};
+use super::{
+    frame::Frame,
+    ids::{Epoch, NodeId},
+};
 
 /// From the standby's writer to the owner's, in order.
 #[derive(Debug)]
@@ -43,8 +46,8 @@ pub type OwnerSession = Session<OwnerMessage, StandbyMessage>;
 /// A relay session offered to a running writer; one of another epoch is dropped, and tried again by the standby.
 #[derive(Debug)]
 pub enum Offer {
-    /// A standby connected to this owner; `incarnation` is from its hello.
-    Standby { session: StandbySession, epoch: Epoch, incarnation: u64 },
+    /// Standby `node` connected to this owner; `incarnation` is from its hello.
+    Standby { session: StandbySession, epoch: Epoch, node: NodeId, incarnation: u64 },
     /// This standby connected to its owner.
     Owner { session: OwnerSession, epoch: Epoch },
 }

@@ -37,6 +37,9 @@ pub struct WriterReport {
     pub subscription: SubscriptionReport,
     /// Owner: the producer is open, fenced all others, and records can be committed.
     pub delivering: bool,
+    /// Owner: the node whose relay is connected; `aligned` and `redundant` speak of it alone.
+    #[serde(default)]
+    pub standby: Option<NodeId>,
     /// Owner: the standby's subscription has been matched to the own one.
     pub aligned: bool,
     /// Owner: aligned and one commit cut later; without it a second fault loses data.

@@ -8,7 +8,7 @@ use crate::{
     kafka::OutRecord,
     model::{
         frame::Frame,
-        ids::Epoch,
+        ids::{Epoch, NodeId},
         relay::{OwnerMessage, StandbyMessage, StandbySession},
     },
 };
@@ -35,6 +35,7 @@ pub(super) struct Owner {
 
 /// The standby as the owner knows it.
 struct Standby {
+    node: NodeId,
     incarnation: u64,
     subscription: Option<SubscriptionId>,
     outbox: Outbox,
@@ -88,12 +89,13 @@ impl Owner {
     }
 
     /// A relay session began; its first message must be a hello.
-    pub(super) fn standby_connected(&mut self, session: StandbySession, hello: u64) -> Heard {
+    pub(super) fn standby_connected(&mut self, session: StandbySession, node: NodeId, hello: u64) -> Heard {
         let known = self.standby.as_ref().is_some_and(|s| s.incarnation == hello);
         if !known {
             self.merge.standby_left();
             self.merge.standby_joined();
             self.standby = Some(Standby {
+                node,
                 incarnation: hello,
                 subscription: None,
                 outbox: Outbox::default(),
@@ -222,9 +224,9 @@ impl Owner {
         self.merge.take_notices()
     }
 
-    /// Whether a standby's relay session is open.
-    pub(super) fn has_session(&self) -> bool {
-        self.standby.as_ref().is_some_and(|s| s.session.is_some())
+    /// The standby whose relay session is open.
+    pub(super) fn connected_standby(&self) -> Option<NodeId> {
+        self.standby.as_ref().filter(|s| s.session.is_some()).map(|s| s.node)
     }
 
     /// Ends the standby's session; it will come back with a new incarnation.

@@ -86,6 +86,7 @@ impl Progress {
                 epoch,
                 subscription: self.report.subscription.clone(),
                 delivering: false,
+                standby: None,
                 aligned: false,
                 redundant: false,
                 failed: None,
@@ -240,7 +241,8 @@ impl Progress {
 
     pub(super) fn owning(&mut self, owner: &Owner, producer_open: bool, held_bytes: usize) {
         let status = owner.merge.status();
-        let redundant = status.redundant && owner.has_session();
+        self.report.standby = owner.connected_standby();
+        let redundant = status.redundant && self.report.standby.is_some();
         if redundant != self.report.redundant {
             if redundant {
                 self.event(

@@ -96,9 +96,10 @@ impl Standby {
         self.blocked = false;
     }
 
-    pub(super) fn session_ended(&mut self) {
+    /// The session is gone; whether it had ever stood: an owner that is still opening refuses some.
+    pub(super) fn session_ended(&mut self) -> bool {
         self.session = None;
-        self.welcomed = false;
+        std::mem::take(&mut self.welcomed)
     }
 
     /// Waits for the owner's next message, or for room in a session that was full.

@@ -325,8 +325,8 @@ impl Writer {
     fn offered(&mut self, offer: Offer) {
         let now_ms = self.now_ms();
         match (offer, &mut self.phase) {
-            (Offer::Standby { session, epoch, incarnation }, Phase::Owning(owner)) if owner.epoch == epoch => {
-                let heard = owner.standby_connected(session, incarnation);
+            (Offer::Standby { session, epoch, node, incarnation }, Phase::Owning(owner)) if owner.epoch == epoch => {
+                let heard = owner.standby_connected(session, node, incarnation);
                 self.progress.standby_connected(heard == Heard::NewStandby);
                 self.tell(now_ms);
             }
@@ -561,8 +561,9 @@ impl Writer {
             }
             (Phase::Standing(_), Relayed::FromOwner(Next::Room)) => self.send_on(),
             (Phase::Standing(standby), Relayed::FromOwner(Next::Message(None))) => {
-                standby.session_ended();
-                self.progress.relay_broken();
+                if standby.session_ended() {
+                    self.progress.relay_broken();
+                }
             }
             _ => {}
         }

@@ -16,7 +16,7 @@ use twinfeed_proto::internal::{
 use super::{SESSION_MESSAGES_MAX, convert};
 use crate::{
     model::{
-        ids::{Epoch, WriterId},
+        ids::{Epoch, NodeId, WriterId},
         relay::{Offer, Session, StandbyMessage},
     },
     supervise::{Spawner, TaskKind},
@@ -75,7 +75,7 @@ impl RelayService for RelayServer {
     ) -> Result<Response<Self::RelayStream>, Status> {
         let mut inbound = request.into_inner();
         let hello = first_hello(&mut inbound).await?;
-        self.check(hello.envelope.as_ref())?;
+        let node = self.check(hello.envelope.as_ref())?;
         let (writer, epoch) = (WriterId(hello.writer), Epoch(hello.epoch));
         let offers = self.registry.find(&writer, epoch).ok_or_else(|| {
             Status::unavailable(format!("this node does not own writer `{writer}` at epoch {epoch}; try again"))
@@ -84,7 +84,7 @@ impl RelayService for RelayServer {
         let (outgoing, from_writer) = mpsc::channel(SESSION_MESSAGES_MAX);
         let session = Session { incoming, outgoing };
         offers
-            .send(Offer::Standby { session, epoch, incarnation: hello.incarnation })
+            .send(Offer::Standby { session, epoch, node, incarnation: hello.incarnation })
             .await
             .map_err(|_| Status::unavailable(format!("writer `{writer}` is stopping")))?;
         let name = format!("relay from standby of {writer}");
@@ -101,11 +101,12 @@ impl RelayService for RelayServer {
 }
 
 impl RelayServer {
-    fn check(&self, envelope: Option<&Envelope>) -> Result<(), Status> {
+    fn check(&self, envelope: Option<&Envelope>) -> Result<NodeId, Status> {
         let envelope = envelope.ok_or_else(|| {
             Status::invalid_argument("a relay session must begin with a hello that names its cluster")
         })?;
-        (self.accepts)(envelope).map_err(Status::failed_precondition)
+        (self.accepts)(envelope).map_err(Status::failed_precondition)?;
+        Ok(envelope.from_node)
     }
 }
 

@@ -79,12 +79,14 @@ impl Worker {
     /// None today; a task returns a result.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), TaskError> {
         let mut state = self.raft.state();
+        let mut status = self.raft.status();
         let mut check = tokio::time::interval(RESTART_PAUSE);
         loop {
             self.reconcile().await;
             tokio::select! {
                 () = stop.cancelled() => break,
                 changed = state.changed() => changed?,
+                changed = status.changed() => changed?,
                 _ = check.tick() => self.forget_ended(),
             }
         }
@@ -101,6 +103,10 @@ impl Worker {
     }
 
     async fn reconcile(&mut self) {
+        // Until the log of the last life has been replayed, the state shows roles of long ago one after the other.
+        if self.raft.status().borrow().applied_index < self.memory_starts_at {
+            return;
+        }
         let state = self.raft.state().borrow().clone();
         let specs: BTreeMap<WriterId, RoleSpec> =
             self.running.iter().map(|(id, running)| (id.clone(), running.spec.clone())).collect();
@@ -133,12 +139,13 @@ impl Worker {
     }
 
     async fn change(&mut self, writer: &WriterId, spec: RoleSpec) {
+        let forgotten = spec.role == Role::Owner && spec.epoch.0 <= self.memory_starts_at;
         let restart = match self.running.get_mut(writer) {
-            Some(running) => !running.change(spec.clone()).await,
-            None => true,
+            Some(running) if !forgotten => !running.change(spec.clone()).await,
+            Some(_) | None => true,
         };
         if restart {
-            self.running.remove(writer);
+            self.stop(writer).await;
             self.start(writer, spec);
         } else {
             self.connect(writer);

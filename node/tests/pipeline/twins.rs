@@ -190,7 +190,7 @@ async fn session(owner: &mpsc::Sender<Offer>, standby: &mpsc::Sender<Offer>, epo
     let Some(StandbyMessage::Hello { incarnation }) = from_standby.recv().await else { return };
     let (forward, incoming) = mpsc::channel(64);
     let session = Session { incoming, outgoing: to_standby };
-    if owner.send(Offer::Standby { session, epoch, incarnation }).await.is_err() {
+    if owner.send(Offer::Standby { session, epoch, node: 2, incarnation }).await.is_err() {
         return;
     }
     while let Some(message) = from_standby.recv().await {
