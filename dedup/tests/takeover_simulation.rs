@@ -1,7 +1,7 @@
 //! The promise under random kills, reconnects and relay breaks: nothing lost, nothing repeated, order kept.
 //!
-//! `TWINFEED_SEEDS` sets the seeds per share of repeats (default 500, the slow profile is 10,000); `TWINFEED_SEED` runs a
-//! single one. A failure names its seed and the command that repeats it.
+//! `TWINFEED_SEEDS` sets the seeds per test and share of repeats (default 250; the slow profile is 10,000; tests with longer
+//! runs take a part of them), `TWINFEED_SEED` runs a single one. A failure names its seed and the command that repeats it.
 
 mod simulation;
 
@@ -9,7 +9,7 @@ use std::env;
 
 use simulation::{Bug, Outcome, Scenario, run};
 
-const SEEDS: u64 = 500;
+const SEEDS: u64 = 250;
 
 /// What a number of runs came to.
 #[derive(Debug, Default)]
@@ -89,7 +89,7 @@ fn assert_exact(name: &str, scenario: &Scenario, share: u64) {
 #[test]
 fn in_order_feeds_are_exact() {
     for repeats in [0.0, 0.3, 0.7, 0.95] {
-        assert_exact("in_order_feeds_are_exact", &Scenario::of_the_model(repeats, 0.0), 2);
+        assert_exact("in_order_feeds_are_exact", &Scenario::of_the_model(repeats, 0.0), 1);
     }
 }
 
@@ -98,7 +98,7 @@ fn in_order_feeds_are_exact() {
 fn interleaving_feeds_are_exact_up_to_thirty_percent_repeats() {
     for repeats in [0.0, 0.3] {
         let name = "interleaving_feeds_are_exact_up_to_thirty_percent_repeats";
-        assert_exact(name, &Scenario::of_the_model(repeats, 3.0), 2);
+        assert_exact(name, &Scenario::of_the_model(repeats, 3.0), 1);
     }
 }
 
@@ -106,7 +106,7 @@ fn interleaving_feeds_are_exact_up_to_thirty_percent_repeats() {
 fn interleaving_feeds_with_many_repeats_leave_no_more_than_the_model() {
     for (repeats, residue_max) in [(0.7, 0.05), (0.95, 0.3)] {
         let name = "interleaving_feeds_with_many_repeats_leave_no_more_than_the_model";
-        let total = runs(name, &Scenario::of_the_model(repeats, 3.0), 2);
+        let total = runs(name, &Scenario::of_the_model(repeats, 3.0), 1);
         println!("    {:.3} messages per takeover", total.per_takeover());
         if setting("TWINFEED_SEED").is_none() {
             assert!(total.per_takeover() <= residue_max, "{:.3} messages per takeover", total.per_takeover());
@@ -119,7 +119,7 @@ fn interleaving_feeds_with_many_repeats_leave_no_more_than_the_model() {
 fn broken_relays_are_exact() {
     for repeats in [0.0, 0.3, 0.7, 0.95] {
         let scenario = Scenario { relay_breaks: 3, messages: 12_000, ..Scenario::of_the_model(repeats, 0.0) };
-        assert_exact("broken_relays_are_exact", &scenario, 10);
+        assert_exact("broken_relays_are_exact", &scenario, 5);
     }
 }
 
@@ -127,7 +127,7 @@ fn broken_relays_are_exact() {
 fn connections_that_drop_while_joining_are_exact() {
     for repeats in [0.0, 0.3, 0.7, 0.95] {
         let scenario = Scenario { flaps: 12, flaps_while_joining: true, ..Scenario::of_the_model(repeats, 0.0) };
-        assert_exact("connections_that_drop_while_joining_are_exact", &scenario, 5);
+        assert_exact("connections_that_drop_while_joining_are_exact", &scenario, 2);
     }
 }
 
@@ -158,7 +158,7 @@ fn chased_by_kills(repeats: f64) -> Scenario {
 #[test]
 fn kills_right_after_reconnects_are_exact() {
     for repeats in [0.0, 0.3, 0.7, 0.95] {
-        assert_exact("kills_right_after_reconnects_are_exact", &chased_by_kills(repeats), 25);
+        assert_exact("kills_right_after_reconnects_are_exact", &chased_by_kills(repeats), 12);
     }
 }
 

@@ -573,7 +573,8 @@ impl<'a> World<'a> {
         if own_aligned && redundant {
             return Some(if self.link.is_up && self.prng.chance(0.5) { self.owner } else { standby });
         }
-        let rough = self.scenario.flaps_while_joining;
+        // Before the first alignment the standby alone may have seen the feed's first messages: two faults at a time again.
+        let rough = self.scenario.flaps_while_joining && self.outcome.flaps + self.outcome.kills > 0;
         if rough && own_aligned && self.nodes[standby].subscription.is_some() {
             return Some(standby);
         }
