@@ -2,13 +2,24 @@
 //!
 //! | level | rooms |
 //! |---|---|
-//! | 0 | `model` words · `telemetry` metrics and logs · `supervise` the only spawner |
+//! | 0 | `model` words · `telemetry` metrics and logs · `supervise` the only spawner · `clock` |
 //! | 1 | `control` pure decisions · `feed` sockets to frames · `kafka` the fenced producer |
 //! | 2 | `raft` remembers · `pipeline` one writer actor · `relay` standby to owner |
 //! | 3 | `worker` every node: roles · `coordinator` leader only: assignments · `api` admin and HTTP |
 //! | 4 | `config` one file, one environment |
 //! | 5 | `node` composition root · `tools` demo, feed, verify |
 
+pub mod api;
+pub mod clock;
+pub mod config;
 pub mod control;
+pub mod coordinator;
+pub mod feed;
+pub mod kafka;
 pub mod model;
+pub mod pipeline;
 pub mod raft;
+pub mod relay;
+pub mod supervise;
+pub mod telemetry;
+pub mod worker;

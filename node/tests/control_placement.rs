@@ -4,7 +4,7 @@ use proptest::{collection::vec, option, prelude::*};
 use twinfeed_node::{
     control::{NodeFacts, Placement, WriterFacts, solve},
     model::{
-        connector::{Assignment, Redundancy},
+        connector::{Assignment, Line, Redundancy},
         ids::{Epoch, WriterId},
     },
 };
@@ -21,6 +21,7 @@ fn writer() -> impl Strategy<Value = WriterFacts> {
         owner,
         standby: standby.filter(|s| *s != owner),
         epoch: Epoch(3),
+        owner_line: Line::Primary,
     });
     let flags = (prop::bool::weighted(0.9), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
     (option::of(assignment), option::of(1..6u64), option::of(any::<bool>()), flags).prop_map(
@@ -55,7 +56,12 @@ fn in_effect(writers: &[WriterFacts], placements: &[Placement]) -> Vec<WriterFac
         let same_owner = before.map(|a| a.owner) == placement.owner;
         let same = same_owner && before.and_then(|a| a.standby) == placement.standby;
         WriterFacts {
-            assignment: placement.owner.map(|owner| Assignment { owner, standby: placement.standby, epoch: Epoch(9) }),
+            assignment: placement.owner.map(|owner| Assignment {
+                owner,
+                standby: placement.standby,
+                epoch: Epoch(9),
+                owner_line: Line::Primary,
+            }),
             wanted_owner: writer.wanted_owner.filter(|w| placement.owner != Some(*w)),
             owner_delivers: writer.owner_delivers.filter(|_| same_owner),
             redundant: writer.redundant && same,
@@ -115,7 +121,7 @@ fn on(owner: u64, standby: Option<u64>) -> WriterFacts {
         id: WriterId("w".to_owned()),
         running: true,
         redundancy: Redundancy::Dual,
-        assignment: Some(Assignment { owner, standby, epoch: Epoch(1) }),
+        assignment: Some(Assignment { owner, standby, epoch: Epoch(1), owner_line: Line::Primary }),
         wanted_owner: None,
         redundant: false,
         owner_delivers: Some(true),

@@ -7,6 +7,7 @@ use twinfeed_node::{
     control::{RoleChange, RoleSpec, State, diff},
     model::{
         command::{Command, Proposal},
+        connector::Line,
         connector::{Config, NodeRecord, TargetState},
         ids::{Epoch, WriterId},
         report::Role,
@@ -91,7 +92,7 @@ fn a_new_epoch_a_new_peer_and_a_restart_are_changes_and_a_pause_stops() {
     follow(&mut running, changes);
     let writer = WriterId("a".to_owned());
     let revisions = BTreeMap::from([("a".to_owned(), 4)]);
-    let standby = RoleSpec { role: Role::Standby, epoch: Epoch(5), peer: Some(1), revisions };
+    let standby = RoleSpec { role: Role::Standby, epoch: Epoch(5), peer: Some(1), line: Line::Secondary, revisions };
     assert_eq!(running[&writer], standby);
 
     assign(&mut state, 6, "a", Some(2), Some(3));

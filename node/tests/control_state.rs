@@ -7,7 +7,7 @@ use twinfeed_node::{
     control::State,
     model::{
         command::{Command, Outcome, Proposal},
-        connector::{Assignment, Config, NodeRecord, TargetState},
+        connector::{Assignment, Config, Line, NodeRecord, TargetState},
         ids::{ClusterId, Epoch, WriterId},
     },
 };
@@ -203,14 +203,20 @@ fn a_decision_that_rests_on_an_old_epoch_or_standby_is_refused() {
     assert_eq!(run(&mut state, 7, assign((5, Some(2)), 1, Some(3))), Outcome::Done { revision: 7 });
     // The epoch is still 5, but 2 is no longer the standby: promoting it would lose what only 3 holds.
     assert!(matches!(run(&mut state, 8, assign((5, Some(2)), 2, None)), Outcome::Refused { .. }));
-    assert_eq!(assignment(&state), Some(Assignment { owner: 1, standby: Some(3), epoch: Epoch(5) }));
+    assert_eq!(
+        assignment(&state),
+        Some(Assignment { owner: 1, standby: Some(3), epoch: Epoch(5), owner_line: Line::Primary })
+    );
 }
 
 #[test]
 fn removing_the_owner_promotes_the_standby_at_a_new_epoch() {
     let mut state = assigned();
     run(&mut state, 9, Command::RemoveNode { id: 1 });
-    assert_eq!(assignment(&state), Some(Assignment { owner: 2, standby: None, epoch: Epoch(9) }));
+    assert_eq!(
+        assignment(&state),
+        Some(Assignment { owner: 2, standby: None, epoch: Epoch(9), owner_line: Line::Secondary })
+    );
     assert!(matches!(run(&mut state, 10, node(1, "n1")), Outcome::Refused { .. }));
     assert_eq!(run(&mut state, 11, node(9, "n1")), Outcome::Done { revision: 11 });
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::state::State;
 use crate::model::{
-    connector::{TargetState, Writer},
+    connector::{Line, TargetState, Writer},
     ids::{Epoch, NodeId, WriterId},
     report::Role,
 };
@@ -17,6 +17,8 @@ pub struct RoleSpec {
     pub epoch: Epoch,
     /// The standby for an owner, the owner for a standby.
     pub peer: Option<NodeId>,
+    /// The URL to read. It never changes under a running writer: a promoted standby keeps its own.
+    pub line: Line,
     /// Running connectors of the writer with their revisions: a new configuration or a restart is a new revision.
     pub revisions: BTreeMap<String, u64>,
 }
@@ -60,10 +62,10 @@ pub fn diff(state: &State, me: NodeId, running: &BTreeMap<WriterId, RoleSpec>) -
 
 fn desired_role(state: &State, me: NodeId, writer: &Writer) -> Option<RoleSpec> {
     let assignment = writer.assignment.as_ref()?;
-    let (role, peer) = if assignment.owner == me {
-        (Role::Owner, assignment.standby)
+    let (role, peer, line) = if assignment.owner == me {
+        (Role::Owner, assignment.standby, assignment.owner_line)
     } else if assignment.standby == Some(me) {
-        (Role::Standby, Some(assignment.owner))
+        (Role::Standby, Some(assignment.owner), assignment.owner_line.other())
     } else {
         return None;
     };
@@ -71,5 +73,5 @@ fn desired_role(state: &State, me: NodeId, writer: &Writer) -> Option<RoleSpec> 
     // Paused connectors keep their assignment and run nothing.
     let running = connectors.filter(|connector| connector.target == TargetState::Running);
     let revisions: BTreeMap<_, _> = running.map(|c| (c.name.clone(), c.revision)).collect();
-    (!revisions.is_empty()).then_some(RoleSpec { role, epoch: assignment.epoch, peer, revisions })
+    (!revisions.is_empty()).then_some(RoleSpec { role, epoch: assignment.epoch, peer, line, revisions })
 }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::model::{
     command::{Command, Outcome, Proposal},
-    connector::{Assignment, Config, Connector, NodeRecord, TargetState, Writer},
+    connector::{Assignment, Config, Connector, Line, NodeRecord, TargetState, Writer},
     ids::{ClusterId, Epoch, NodeId, WriterId},
 };
 
@@ -164,6 +164,7 @@ impl State {
             Command::Restart { name } => self.change_connector(name, 0, Stamp { log_index, at_ms }, |c| {
                 c.restarts = c.restarts.saturating_add(1);
             }),
+            Command::NewEpoch { writer, expected_epoch } => self.new_epoch(log_index, writer, *expected_epoch),
             Command::WantOwner { writer, node } => self.want_owner(log_index, writer, *node),
             Command::Assign { writer, expected_epoch, expected_standby, owner, standby } => {
                 let seen = (*expected_epoch, *expected_standby);
@@ -273,6 +274,11 @@ impl State {
         change(connector);
         connector.revision = stamp.log_index;
         connector.updated_at_ms = stamp.at_ms;
+        // Every change reopens the writer, and sequences are dense per epoch: what begins anew needs a new one.
+        let assignment = self.writers.get_mut(&connector.writer).and_then(|writer| writer.assignment.as_mut());
+        if let Some(assignment) = assignment {
+            assignment.epoch = Epoch(stamp.log_index);
+        }
         Outcome::Done { revision: stamp.log_index }
     }
 
@@ -332,10 +338,25 @@ impl State {
         }
         // A new standby alone fences nobody, so it must not cost the owner its producer.
         let same_owner = current.is_some_and(|a| Some(a.owner) == owner);
+        let promoted = owner.is_some() && current.and_then(|a| a.standby) == owner;
         let epoch = if same_owner { epoch } else { Epoch(log_index) };
-        writer.assignment = owner.map(|owner| Assignment { owner, standby, epoch });
+        // A promoted standby keeps its connection, so the other line becomes the standby's.
+        let owner_line = current.map_or(Line::Primary, |a| if promoted { a.owner_line.other() } else { a.owner_line });
+        writer.assignment = owner.map(|owner| Assignment { owner, standby, epoch, owner_line });
         writer.wanted_owner = writer.wanted_owner.filter(|wanted| owner != Some(*wanted));
         Outcome::Done { revision: log_index }
+    }
+
+    fn new_epoch(&mut self, log_index: u64, id: &WriterId, expected: Epoch) -> Outcome {
+        let Some(writer) = self.writers.get_mut(id) else { return no_writer(id) };
+        match &mut writer.assignment {
+            Some(assignment) if assignment.epoch == expected => {
+                assignment.epoch = Epoch(log_index);
+                Outcome::Done { revision: log_index }
+            }
+            Some(assignment) => Outcome::Conflict { expected: expected.0, actual: assignment.epoch.0 },
+            None => refused(format!("writer `{id}` has no owner whose epoch could change")),
+        }
     }
 
     fn check_config(&self, name: &str, config: &Config) -> Result<(), Outcome> {
@@ -372,7 +393,8 @@ fn without_node(assignment: Assignment, gone: NodeId, log_index: u64) -> Option<
     if assignment.owner != gone {
         return Some(Assignment { standby, ..assignment });
     }
-    standby.map(|owner| Assignment { owner, standby: None, epoch: Epoch(log_index) })
+    let owner_line = assignment.owner_line.other();
+    standby.map(|owner| Assignment { owner, standby: None, epoch: Epoch(log_index), owner_line })
 }
 
 fn config_bytes(config: &Config) -> usize {

@@ -65,6 +65,11 @@ pub enum Command {
         writer: WriterId,
         node: Option<NodeId>,
     },
+    /// The owner's process restarted and has forgotten what it wrote: same owner, new epoch.
+    NewEpoch {
+        writer: WriterId,
+        expected_epoch: Epoch,
+    },
     /// The coordinator's decision. Refused unless the writer's epoch (0 when unassigned) and standby are still what the
     /// decision was based on: a promotion must never meet a standby that has been replaced meanwhile.
     Assign {

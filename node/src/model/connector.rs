@@ -38,6 +38,27 @@ pub struct Assignment {
     pub owner: NodeId,
     pub standby: Option<NodeId>,
     pub epoch: Epoch,
+    /// Which of the connector's two URLs the owner reads; the standby reads the other.
+    #[serde(default)]
+    pub owner_line: Line,
+}
+
+/// One of a connector's two URLs. Without a second URL both lines read the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Line {
+    #[default]
+    Primary,
+    Secondary,
+}
+
+impl Line {
+    /// The one that the twin reads.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Primary => Self::Secondary,
+            Self::Secondary => Self::Primary,
+        }
+    }
 }
 
 /// A fencing domain in cluster state.

@@ -27,6 +27,6 @@ pub enum FeedEvent {
     Frames { subscription: u64, frames: Vec<Frame> },
     /// The connection is gone; a reconnect follows by itself unless the session was stopped.
     Closed { subscription: u64, reason: String },
-    /// A connect attempt failed; the next one comes after `retry_in_ms`.
+    /// A connect attempt failed; the next one comes after `retry_in_ms`, or never if that is `u64::MAX`.
     ConnectFailed { reason: String, attempt: u32, retry_in_ms: u64 },
 }

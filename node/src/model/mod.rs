@@ -4,7 +4,12 @@
 pub mod command;
 pub mod connector;
 pub mod event;
+pub mod feed_url;
 pub mod frame;
 pub mod ids;
+pub mod redaction;
 pub mod relay;
 pub mod report;
+pub mod secret;
+pub mod spec;
+pub mod spec_keys;

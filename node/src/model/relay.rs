@@ -1,8 +1,9 @@
 //! What standby and owner say to each other over the relay, as plain values; `relay/` carries them over gRPC.
 
+use tokio::sync::mpsc;
 use twinfeed_dedup::ToStandby;
 
-use super::frame::Frame;
+use super::{frame::Frame, ids::Epoch};
 
 /// From the standby's writer to the owner's, in order.
 #[derive(Debug)]
@@ -24,4 +25,26 @@ pub enum OwnerMessage {
     Welcome { next: Vec<(u64, u64)> },
     /// A numbered message (dense from 1 per standby incarnation), repeated after a broken session until confirmed.
     Merge { number: u64, committed: Vec<(i32, i64)>, message: ToStandby },
+}
+
+/// One relay session as its user sees it: ordered messages in, ordered messages out; either end closing ends it.
+#[derive(Debug)]
+pub struct Session<In, Out> {
+    pub incoming: mpsc::Receiver<In>,
+    pub outgoing: mpsc::Sender<Out>,
+}
+
+/// A standby's session as the owner's writer sees it.
+pub type StandbySession = Session<StandbyMessage, OwnerMessage>;
+
+/// The owner's session as the standby's writer sees it.
+pub type OwnerSession = Session<OwnerMessage, StandbyMessage>;
+
+/// A relay session offered to a running writer; one of another epoch is dropped, and tried again by the standby.
+#[derive(Debug)]
+pub enum Offer {
+    /// A standby connected to this owner; `incarnation` is from its hello.
+    Standby { session: StandbySession, epoch: Epoch, incarnation: u64 },
+    /// This standby connected to its owner.
+    Owner { session: OwnerSession, epoch: Epoch },
 }

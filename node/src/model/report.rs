@@ -11,9 +11,10 @@ use super::{
 };
 
 /// Role of a node for one writer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub enum Role {
     Owner,
+    #[default]
     Standby,
 }
 
@@ -29,7 +30,7 @@ pub struct SubscriptionReport {
 }
 
 /// How one writer fares at one node.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct WriterReport {
     pub role: Role,
     pub epoch: Epoch,
@@ -40,6 +41,10 @@ pub struct WriterReport {
     pub aligned: bool,
     /// Owner: aligned and one commit cut later; without it a second fault loses data.
     pub redundant: bool,
+    /// Owner by an assignment from before this process started: what it had in memory is gone, so it may only begin
+    /// under a new epoch (sequences are dense per epoch).
+    #[serde(default)]
+    pub needs_epoch: bool,
     /// Cannot recover by itself; the reason.
     pub failed: Option<String>,
     /// Present trouble that may pass (broker unreachable, feed refuses).
@@ -60,6 +65,9 @@ pub struct NodeReport {
     pub id: NodeId,
     pub name: String,
     pub version: String,
+    /// On its way out: as good as draining.
+    #[serde(default)]
+    pub leaving: bool,
     pub term: u64,
     pub last_log_index: u64,
     pub applied_index: u64,

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use openraft::storage::RaftLogStorage as _;
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until, timeout, timeout_at},
@@ -50,6 +51,7 @@ const SHUTDOWN_STEP_TIMEOUT_MS: u64 = 5_000;
 pub struct RaftHandle {
     member: Arc<Member>,
     status: watch::Receiver<RaftStatus>,
+    log_index_at_start: u64,
     closed: Arc<Mutex<Option<Closed>>>,
 }
 
@@ -74,7 +76,9 @@ impl RaftHandle {
         let (published, state) = watch::channel(Arc::default());
         let opening = options.clone();
         let opened = tokio::task::spawn_blocking(move || Stores::open(&opening, published)).await;
-        let stores = opened.map_err(|e| Error::fatal(&e))??;
+        let mut stores = opened.map_err(|e| Error::fatal(&e))??;
+        let log = stores.log.get_log_state().await.map_err(|e| Error::fatal(&e))?;
+        let log_index_at_start = log.last_log_id.map_or(0, |id| id.index);
         let identity = Arc::new(stores.identity);
         let peers = Peers::new(identity.clone());
         let me = identity.get().node_id;
@@ -82,7 +86,8 @@ impl RaftHandle {
         let raft = Raft::new(me, config, network, stores.log, stores.machine).await.map_err(|e| Error::fatal(&e))?;
         let member = Arc::new(Member { raft, identity, peers, state, options, joining: Mutex::default() });
         let (status_sender, status) = watch::channel(RaftStatus::of(&member));
-        let handle = Self { member: member.clone(), status, closed: Arc::new(Mutex::new(Some(stores.closed))) };
+        let closed = Arc::new(Mutex::new(Some(stores.closed)));
+        let handle = Self { member: member.clone(), status, log_index_at_start, closed };
         let driver = Driver::new(member.clone(), handle.clone(), status_sender);
         Ok(Started { handle, routes: service::routes(member), driver })
     }
@@ -155,6 +160,12 @@ impl RaftHandle {
     /// Watches this node's place in Raft.
     pub fn status(&self) -> watch::Receiver<RaftStatus> {
         self.status.clone()
+    }
+
+    /// The last log index that this node had stored when its process started: whatever was decided up to there was
+    /// decided for another process, whose memory is gone.
+    pub fn log_index_at_start(&self) -> u64 {
+        self.log_index_at_start
     }
 
     /// Returns the connections to other nodes.

@@ -1,0 +1,115 @@
+//! The public admin API, blocking, asked at any node that answers.
+
+use std::{collections::HashMap, time::Duration};
+
+use anyhow::{Result, anyhow};
+use tokio::runtime::Runtime;
+use tonic::transport::{Channel, Endpoint};
+use twinfeed_proto::admin::{
+    Connector, CreateConnectorRequest, DrainNodeRequest, FailoverConnectorRequest, FailoverConnectorResponse,
+    GetConnectorRequest, GetStatusRequest, GetStatusResponse, StreamEventsRequest, UndrainNodeRequest,
+    cluster_service_client::ClusterServiceClient, connector_service_client::ConnectorServiceClient,
+};
+
+/// A client of all nodes.
+#[derive(Debug)]
+pub struct Admin {
+    runtime: Runtime,
+    endpoints: Vec<String>,
+}
+
+impl Admin {
+    /// A client of these `host:port` admin addresses.
+    pub fn new(endpoints: Vec<String>) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        Ok(Self { runtime, endpoints })
+    }
+
+    /// Asks the first node that answers; `call` may run several times.
+    fn ask<T, F>(&self, limit: Duration, call: impl Fn(Channel) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T, tonic::Status>>,
+    {
+        let mut last = anyhow!("no endpoints");
+        for address in &self.endpoints {
+            let outcome = self.runtime.block_on(async {
+                let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
+                let channel = endpoint.connect_timeout(Duration::from_millis(300)).connect().await?;
+                Ok::<_, anyhow::Error>(tokio::time::timeout(limit, call(channel)).await??)
+            });
+            match outcome {
+                Ok(value) => return Ok(value),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    pub fn status(&self) -> Result<GetStatusResponse> {
+        self.ask(Duration::from_secs(3), |channel| async {
+            Ok(ClusterServiceClient::new(channel).get_status(GetStatusRequest {}).await?.into_inner())
+        })
+    }
+
+    pub fn connector(&self, name: &str) -> Result<Connector> {
+        self.ask(Duration::from_secs(3), |channel| async {
+            let request = GetConnectorRequest { name: name.to_owned() };
+            let response = ConnectorServiceClient::new(channel).get_connector(request).await?.into_inner();
+            response.connector.ok_or_else(|| tonic::Status::internal("an answer without its connector"))
+        })
+    }
+
+    pub fn create(&self, name: &str, config: &[(&str, String)]) -> Result<()> {
+        let config: HashMap<String, String> = config.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect();
+        self.ask(Duration::from_secs(10), |channel| async {
+            let request = CreateConnectorRequest {
+                name: name.to_owned(),
+                config: config.clone().into_iter().collect(),
+                request_id: format!("create-{name}"),
+                ..CreateConnectorRequest::default()
+            };
+            ConnectorServiceClient::new(channel).create_connector(request).await.map(drop)
+        })
+    }
+
+    pub fn failover(&self, name: &str, to_node: &str) -> Result<FailoverConnectorResponse> {
+        self.ask(Duration::from_secs(30), |channel| async {
+            let request = FailoverConnectorRequest {
+                name: name.to_owned(),
+                to_node: to_node.to_owned(),
+                ..FailoverConnectorRequest::default()
+            };
+            Ok(ConnectorServiceClient::new(channel).failover_connector(request).await?.into_inner())
+        })
+    }
+
+    pub fn drain(&self, node: &str) -> Result<()> {
+        self.ask(Duration::from_secs(60), |channel| async {
+            let request = DrainNodeRequest { node: node.to_owned(), ..DrainNodeRequest::default() };
+            ClusterServiceClient::new(channel).drain_node(request).await.map(drop)
+        })
+    }
+
+    pub fn undrain(&self, node: &str) -> Result<()> {
+        self.ask(Duration::from_secs(10), |channel| async {
+            let request = UndrainNodeRequest { node: node.to_owned(), ..UndrainNodeRequest::default() };
+            ClusterServiceClient::new(channel).undrain_node(request).await.map(drop)
+        })
+    }
+
+    /// The cluster's recent events as one line each.
+    pub fn events(&self) -> Result<Vec<String>> {
+        self.ask(Duration::from_secs(5), |channel| async {
+            let request = StreamEventsRequest { last: 1_000, no_follow: true, connector: String::new() };
+            let mut stream = ClusterServiceClient::new(channel).stream_events(request).await?.into_inner();
+            let mut lines = Vec::new();
+            while let Some(response) = stream.message().await? {
+                if let Some(e) = response.event {
+                    let at = e.time.map_or(0.0, |t| t.seconds as f64 % 86_400.0 + f64::from(t.nanos) / 1e9);
+                    lines.push(format!("{at:.3} {} {} e{} {}", e.node, e.kind, e.epoch, e.message));
+                }
+            }
+            Ok(lines)
+        })
+    }
+}

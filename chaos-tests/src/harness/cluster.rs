@@ -1,0 +1,183 @@
+//! A cluster of node processes on loopback.
+
+use std::{net::TcpListener, process::Command, time::Duration};
+
+use anyhow::{Context as _, Result, bail};
+use rustix::process::Signal;
+use tempfile::TempDir;
+use twinfeed_proto::admin::Connector;
+
+use super::{
+    admin::Admin,
+    process::{Process, binary, wait_for},
+};
+
+/// Nodes come up, elect and align well within this, also on a loaded machine.
+const SETTLE_MAX: Duration = Duration::from_secs(60);
+
+/// One node: its addresses, its data, and its process while it runs.
+#[derive(Debug)]
+pub struct Node {
+    pub name: String,
+    pub admin: String,
+    pub http: String,
+    config: std::path::PathBuf,
+    process: Option<Process>,
+}
+
+/// Nodes `n1`, `n2`, … with an admin client of all of them. Dropping it ends them and removes their data, except
+/// with `TWINFEED_KEEP=1`, which keeps data and logs and says where.
+#[derive(Debug)]
+pub struct Cluster {
+    pub nodes: Vec<Node>,
+    pub admin: Admin,
+    dir: Option<TempDir>,
+}
+
+impl Cluster {
+    /// Starts `count` nodes that write to `bootstrap`, and waits for a leader and all members.
+    pub fn start(count: usize, bootstrap: &str) -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("twinfeed-cluster-").tempdir()?;
+        let ports = free_ports(count * 3)?;
+        let address = |node: usize, service: usize| format!("127.0.0.1:{}", ports[node * 3 + service]);
+        let members: Vec<String> = (0..count).map(|n| format!("\"n{}={}\"", n + 1, address(n, 0))).collect();
+        let mut nodes = Vec::new();
+        for n in 0..count {
+            let name = format!("n{}", n + 1);
+            let config = dir.path().join(format!("{name}.toml"));
+            let text = format!(
+                "name = \"{name}\"\ndata_dir = \"{}\"\n[cluster]\nname = \"test\"\nmembers = [{}]\n\
+                 [listen]\ninternal = \"{}\"\nadmin = \"{}\"\nhttp = \"{}\"\n[kafka]\nbootstrap = \"{bootstrap}\"\n\
+                 [log]\nformat = \"text\"\n",
+                dir.path().join(&name).display(),
+                members.join(", "),
+                address(n, 0),
+                address(n, 1),
+                address(n, 2),
+            );
+            std::fs::write(&config, text)?;
+            nodes.push(Node { name, admin: address(n, 1), http: address(n, 2), config, process: None });
+        }
+        let admin = Admin::new(nodes.iter().map(|node| node.admin.clone()).collect())?;
+        let mut cluster = Self { nodes, admin, dir: Some(dir) };
+        for n in 0..count {
+            cluster.start_node(n)?;
+        }
+        cluster.wait_settled()?;
+        Ok(cluster)
+    }
+
+    /// Where data and logs are.
+    pub fn dir(&self) -> &std::path::Path {
+        self.dir.as_ref().expect("kept until drop").path()
+    }
+
+    /// Starts a node that does not run.
+    pub fn start_node(&mut self, n: usize) -> Result<()> {
+        let dir = self.dir().to_owned();
+        let node = &mut self.nodes[n];
+        let mut command = Command::new(binary("twinfeed")?);
+        command.arg("node").arg("--config").arg(&node.config);
+        node.process = Some(Process::start(&node.name, &dir, &mut command)?);
+        Ok(())
+    }
+
+    /// Waits until all running nodes are up under one leader.
+    pub fn wait_settled(&self) -> Result<()> {
+        let running = self.nodes.iter().filter(|n| n.process.is_some()).count();
+        wait_for("a leader and all nodes", SETTLE_MAX, || {
+            let status = self.admin.status().ok()?;
+            let up = status.members.iter().filter(|m| m.up).count();
+            (!status.leader.is_empty() && up == running).then_some(())
+        })
+        .map_err(|error| self.explain(error))
+    }
+
+    /// kill -9; the node stays down until `start_node`.
+    pub fn kill(&mut self, name: &str) -> Result<()> {
+        self.node_mut(name)?.process.take().context("it does not run")?.kill()
+    }
+
+    /// SIGSTOP, proven by the process state.
+    pub fn pause(&self, name: &str) -> Result<()> {
+        let process = self.process(name)?;
+        process.signal(Signal::STOP)?;
+        wait_for("the process to stop", Duration::from_secs(2), || (process.state().ok()? == 'T').then_some(()))
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self, name: &str) -> Result<()> {
+        self.process(name)?.signal(Signal::CONT)
+    }
+
+    /// SIGTERM, and waits for the exit.
+    pub fn terminate(&mut self, name: &str) -> Result<i32> {
+        let mut process = self.node_mut(name)?.process.take().context("it does not run")?;
+        process.signal(Signal::TERM)?;
+        process.wait(Duration::from_secs(60))
+    }
+
+    /// Position of a node by name.
+    pub fn position(&self, name: &str) -> Result<usize> {
+        self.nodes.iter().position(|n| n.name == name).with_context(|| format!("no node {name}"))
+    }
+
+    /// Name of the Raft leader.
+    pub fn leader(&self) -> Result<String> {
+        wait_for("a leader", SETTLE_MAX, || self.admin.status().ok().map(|s| s.leader).filter(|l| !l.is_empty()))
+    }
+
+    /// The connector, once its owner delivers and its standby is redundant.
+    pub fn wait_redundant(&self, connector: &str) -> Result<Connector> {
+        wait_for("a redundant stream", SETTLE_MAX, || {
+            let found = self.admin.connector(connector).ok()?;
+            let status = found.status.as_ref()?;
+            (!status.at_risk && status.aligned && !status.owner.is_empty()).then_some(found)
+        })
+        .map_err(|error| self.explain(error))
+    }
+
+    /// Adds what the cluster says of itself to an error.
+    pub fn explain(&self, error: anyhow::Error) -> anyhow::Error {
+        let status = self.admin.status().map(|s| format!("{s:#?}")).unwrap_or_else(|e| e.to_string());
+        let events = self.admin.events().unwrap_or_default();
+        let events = events[events.len().saturating_sub(40)..].join("\n");
+        let logs: String = self
+            .nodes
+            .iter()
+            .filter_map(|n| n.process.as_ref().map(|p| format!("--- {}\n{}\n", n.name, p.log_tail())))
+            .collect();
+        error.context(format!("status: {status}\nevents:\n{events}\n{logs}"))
+    }
+
+    fn process(&self, name: &str) -> Result<&Process> {
+        let n = self.position(name)?;
+        self.nodes[n].process.as_ref().context("it does not run")
+    }
+
+    fn node_mut(&mut self, name: &str) -> Result<&mut Node> {
+        let n = self.position(name)?;
+        Ok(&mut self.nodes[n])
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.nodes.clear();
+        if std::env::var_os("TWINFEED_KEEP").is_some()
+            && let Some(dir) = self.dir.take()
+        {
+            eprintln!("kept {}", dir.keep().display());
+        }
+    }
+}
+
+/// Ports that are free now. Another process may take one before a node does; the node then says so and the test fails.
+fn free_ports(count: usize) -> Result<Vec<u16>> {
+    let listeners: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
+    let ports: Vec<u16> = listeners.iter().map(|l| l.local_addr().map(|a| a.port())).collect::<Result<_, _>>()?;
+    if ports.len() != count {
+        bail!("no free ports");
+    }
+    Ok(ports)
+}

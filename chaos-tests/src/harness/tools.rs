@@ -1,0 +1,121 @@
+//! The numbered A/B feed and the independent verifier, as processes of the product's own binary.
+
+use std::{path::Path, process::Command, time::Duration};
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+
+use super::process::{Process, binary};
+
+/// What the feed sends.
+#[derive(Debug, Clone)]
+pub struct FeedOptions {
+    pub rate: u64,
+    pub size_bytes: u64,
+    pub repeats: f64,
+    pub skew_ms: u64,
+    pub jitter_ms: u64,
+    pub seed: u64,
+    /// Further arguments of `twinfeed feed`.
+    pub more: Vec<String>,
+}
+
+impl Default for FeedOptions {
+    fn default() -> Self {
+        Self { rate: 5_000, size_bytes: 200, repeats: 0.3, skew_ms: 20, jitter_ms: 3, seed: 1, more: Vec::new() }
+    }
+}
+
+/// A running feed with its two paths.
+#[derive(Debug)]
+pub struct Feed {
+    pub address: String,
+    process: Process,
+}
+
+impl Feed {
+    pub fn start(dir: &Path, options: &FeedOptions) -> Result<Self> {
+        let mut command = Command::new(binary("twinfeed")?);
+        command.args(["feed", "--listen", "127.0.0.1:0"]);
+        for (flag, value) in [
+            ("--rate", options.rate.to_string()),
+            ("--size", options.size_bytes.to_string()),
+            ("--repeats", options.repeats.to_string()),
+            ("--skew-ms", options.skew_ms.to_string()),
+            ("--jitter-ms", options.jitter_ms.to_string()),
+            ("--seed", options.seed.to_string()),
+        ] {
+            command.args([flag, &value]);
+        }
+        command.args(&options.more);
+        let mut process = Process::start("feed", dir, &mut command)?;
+        let address = process.stdout_line("listening")?;
+        Ok(Self { address, process })
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("ws://{}/{path}", self.address)
+    }
+
+    /// Ends the feed's schedule (SIGINT): no further messages; the ledger stays readable until the process is dropped.
+    pub fn finish(&self) -> Result<()> {
+        let mut stream = std::net::TcpStream::connect(&self.address)?;
+        use std::io::{Read as _, Write as _};
+        stream.write_all(b"POST /finish HTTP/1.1\r\nhost: feed\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        anyhow::ensure!(answer.starts_with("HTTP/1.1 2"), "the feed refused to finish: {answer}");
+        Ok(())
+    }
+
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+}
+
+/// What the verifier found; the fields of `twinfeed verify --json`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Verdict {
+    pub sent: u64,
+    pub written: u64,
+    pub lost: u64,
+    pub duplicated: u64,
+    pub reordered: u64,
+    pub longest_silence_ms: u64,
+    /// Records of an older epoch behind records of a newer one.
+    pub zombies: u64,
+    /// Silences of the topic, the longest first.
+    pub silences: Vec<Silence>,
+}
+
+/// Time without a record for the follower, in milliseconds since 1970 and of length.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Silence {
+    pub from_ms: u64,
+    pub ms: u64,
+}
+
+/// A running `twinfeed verify --follow`.
+#[derive(Debug)]
+pub struct Verifier {
+    process: Process,
+}
+
+impl Verifier {
+    pub fn start(dir: &Path, bootstrap: &str, topic: &str, feed: &Feed) -> Result<Self> {
+        let mut command = Command::new(binary("twinfeed")?);
+        command.args(["verify", "--bootstrap", bootstrap, "--topic", topic, "--follow", "--json", "--feed"]);
+        command.arg(format!("http://{}", feed.address));
+        Ok(Self { process: Process::start("verify", dir, &mut command)? })
+    }
+
+    /// Waits for the end of the feed and everything that is still on its way.
+    pub fn verdict(mut self, limit: Duration) -> Result<Verdict> {
+        let code = self.process.wait(limit)?;
+        let text = self.process.stdout()?;
+        let line = text.lines().rfind(|line| line.starts_with('{')).with_context(|| {
+            format!("the verifier ended with {code} and without a verdict: {text}\n{}", self.process.log_tail())
+        })?;
+        serde_json::from_str(line).with_context(|| format!("unreadable verdict: {line}"))
+    }
+}

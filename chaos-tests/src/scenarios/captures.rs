@@ -1,0 +1,55 @@
+//! Real captures of market-data feeds, repeats included, replayed on two skewed connections with one kill of the owner
+//! in the middle: the topic must hold every line exactly as often as the capture does.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+
+use super::{
+    Report, Settings,
+    stage::{CONNECTOR, Stage},
+};
+use crate::harness::FeedOptions;
+
+/// The captures are fixtures of the merge's own tests.
+fn captures() -> Result<Vec<PathBuf>> {
+    let dir = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../dedup/tests/feeds"));
+    let mut files: Vec<PathBuf> = std::fs::read_dir(&dir)
+        .with_context(|| format!("{}", dir.display()))?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|e| e == "tsv"))
+        .collect();
+    files.sort();
+    Ok(files)
+}
+
+pub(super) fn run(settings: &Settings) -> Result<Report> {
+    let mut total = Report::default();
+    for capture in captures()? {
+        let report = replay(settings, &capture).with_context(|| format!("{}", capture.display()))?;
+        eprintln!("{}: {report:?}", capture.display());
+        total.faults += report.faults;
+        total.sent += report.sent;
+        total.written += report.written;
+        total.lost += report.lost;
+        total.duplicated += report.duplicated;
+        total.reordered += report.reordered;
+        total.zombies += report.zombies;
+        total.silence_ms.extend(report.silence_ms);
+    }
+    Ok(total)
+}
+
+fn replay(settings: &Settings, capture: &std::path::Path) -> Result<Report> {
+    let more = vec!["--replay".to_owned(), capture.display().to_string()];
+    let feed = FeedOptions { rate: 500, seed: settings.seed, more, ..FeedOptions::default() };
+    let mut stage = Stage::set(settings, feed)?;
+    let (owner, epoch) = stage.owner()?;
+    stage.fault();
+    stage.cluster.kill(&owner)?;
+    stage.wait_new_owner(epoch)?;
+    let position = stage.cluster.position(&owner)?;
+    stage.cluster.start_node(position)?;
+    stage.cluster.wait_redundant(CONNECTOR)?;
+    stage.close()
+}

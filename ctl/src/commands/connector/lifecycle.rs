@@ -1,0 +1,45 @@
+//! `wsctl connector pause|resume|stop|restart NAME`: one name in, the connector out.
+
+use twinfeed_proto::admin::{
+    PauseConnectorRequest, RestartConnectorRequest, ResumeConnectorRequest, StopConnectorRequest,
+    connector_service_client::ConnectorServiceClient as Client,
+};
+
+use super::{changed, expect_connector};
+use crate::{connection::Call, error::Error, invocation::Invocation};
+
+pub(crate) async fn pause(invocation: &mut Invocation, name: String) -> Result<(), Error> {
+    let (call, request_id) = prepare(invocation, &name);
+    let request = PauseConnectorRequest { name, request_id };
+    let send = async |channel, request| Client::new(channel).pause_connector(request).await;
+    let response = invocation.connection.call(call, request, send).await?;
+    changed(invocation, &expect_connector(response.connector)?, "paused", &[])
+}
+
+pub(crate) async fn resume(invocation: &mut Invocation, name: String) -> Result<(), Error> {
+    let (call, request_id) = prepare(invocation, &name);
+    let request = ResumeConnectorRequest { name, request_id };
+    let send = async |channel, request| Client::new(channel).resume_connector(request).await;
+    let response = invocation.connection.call(call, request, send).await?;
+    changed(invocation, &expect_connector(response.connector)?, "resumed", &[])
+}
+
+pub(crate) async fn stop(invocation: &mut Invocation, name: String) -> Result<(), Error> {
+    let (call, request_id) = prepare(invocation, &name);
+    let request = StopConnectorRequest { name, request_id };
+    let send = async |channel, request| Client::new(channel).stop_connector(request).await;
+    let response = invocation.connection.call(call, request, send).await?;
+    changed(invocation, &expect_connector(response.connector)?, "stopped", &[])
+}
+
+pub(crate) async fn restart(invocation: &mut Invocation, name: String) -> Result<(), Error> {
+    let (call, request_id) = prepare(invocation, &name);
+    let request = RestartConnectorRequest { name, request_id };
+    let send = async |channel, request| Client::new(channel).restart_connector(request).await;
+    let response = invocation.connection.call(call, request, send).await?;
+    changed(invocation, &expect_connector(response.connector)?, "restarting", &[])
+}
+
+fn prepare(invocation: &Invocation, name: &str) -> (Call, String) {
+    (invocation.change(format!("wsctl connector get {name}")), invocation.request_id.clone())
+}

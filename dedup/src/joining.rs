@@ -1,0 +1,105 @@
+//! A newcomer: the buffered frames of a subscription that is not aligned yet, and when to look again.
+//!
+//! The merge fills it and drains it on alignment. Attempts are spaced in proportion to their cost, so that a frame costs the same
+//! however long the alignment takes.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use crate::alignment::VOTES_MIN;
+use crate::{Fingerprint, Frame};
+
+/// First attempt after so many frames, then at least so many between two.
+const ATTEMPT_FRAMES_FIRST: u64 = 8;
+const ATTEMPT_FRAMES_STEP: u64 = 4;
+/// An overlap equal position by position is believed from so many frames on, if it also lasted this long: longer than
+/// connections ever interleave differently.
+const EQUAL_FRAMES_MIN: usize = 8;
+const EQUAL_LASTS_MS_MIN: u64 = 1_000;
+/// Frames of the ring that are compared: this many, or four times the buffer if that is more.
+const COMPARED_FRAMES_MIN: usize = 400;
+
+#[derive(Debug)]
+pub(crate) struct Joining<P> {
+    frames: VecDeque<(u64, Frame<P>)>,
+    frames_max: usize,
+    received: u64,
+    attempt_at: u64,
+    /// Since when no live reference has been there to align with.
+    pub(crate) alone_since_ms: Option<u64>,
+}
+
+impl<P> Joining<P> {
+    pub(crate) fn new(frames_max: usize) -> Self {
+        Self {
+            frames: VecDeque::new(),
+            frames_max,
+            received: 0,
+            attempt_at: ATTEMPT_FRAMES_FIRST,
+            alone_since_ms: None,
+        }
+    }
+
+    /// Buffers a frame; returns the index of the one that had to leave for it.
+    pub(crate) fn push(&mut self, frame: Frame<P>, now_ms: u64) -> Option<u64> {
+        let dropped = if self.frames.len() >= self.frames_max { self.frames.pop_front() } else { None };
+        self.frames.push_back((now_ms, frame));
+        self.received += 1;
+        dropped.map(|(_, frame)| frame.index)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    pub(crate) fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// When the oldest buffered frame arrived.
+    pub(crate) fn first_ms(&self) -> Option<u64> {
+        self.frames.front().map(|(arrived_ms, _)| *arrived_ms)
+    }
+
+    /// How long it has been delivering since a moment; `None` without a frame since then. A backlog that arrives at once
+    /// lasts for no time.
+    pub(crate) fn lasts_ms_since(&self, moment_ms: u64) -> Option<u64> {
+        let first = self.frames.partition_point(|(arrived_ms, _)| *arrived_ms <= moment_ms);
+        Some(self.frames.back()?.0.saturating_sub(self.frames.get(first)?.0))
+    }
+
+    pub(crate) fn is_attempt_due(&self) -> bool {
+        self.received >= self.attempt_at
+    }
+
+    /// Plans the next attempt: a quarter more frames, or, once the buffer is full, ever more rarely.
+    pub(crate) fn plan_attempt(&mut self) {
+        self.attempt_at = self.received + ATTEMPT_FRAMES_STEP.max(self.received / 4);
+    }
+
+    /// Frames of the ring's end that an attempt compares with.
+    pub(crate) fn compared_frames(&self) -> usize {
+        COMPARED_FRAMES_MIN.max(4 * self.frames.len())
+    }
+
+    pub(crate) fn fingerprints(&self) -> Vec<Fingerprint> {
+        self.frames.iter().map(|(_, frame)| frame.fingerprint).collect()
+    }
+
+    /// Whether an equal overlap lasted long enough to be believed early: what lets a slow feed align.
+    pub(crate) fn is_long_enough(&self, overlap: &Range<usize>) -> bool {
+        let lasts_ms = self.frames[overlap.end - 1].0.saturating_sub(self.frames[overlap.start].0);
+        overlap.len() >= EQUAL_FRAMES_MIN && lasts_ms >= EQUAL_LASTS_MS_MIN
+    }
+
+    /// Whether an equal overlap with a subscription that will not deliver any more may be believed: it must reach the
+    /// newcomer's first frame.
+    pub(crate) fn is_last_resort(overlap: &Range<usize>) -> bool {
+        overlap.start == 0 && overlap.len() > VOTES_MIN as usize
+    }
+
+    /// Hands out the buffered frames, oldest first.
+    pub(crate) fn into_frames(self) -> VecDeque<(u64, Frame<P>)> {
+        self.frames
+    }
+}

@@ -1,0 +1,441 @@
+//! The owner's side: two subscriptions in, one stream of records out, and what the standby must be told.
+//!
+//! The pipeline's writer feeds frames and connection changes, drains batches and reports their commits; the relay carries
+//! the messages. `joins` decides when a newcomer counts, `takeover` builds a merge from what a standby retained.
+//! Nothing here waits, sends or looks at a clock.
+
+mod joins;
+mod takeover;
+
+use std::collections::VecDeque;
+
+use crate::audit::Audit;
+use crate::joining::Joining;
+use crate::ledger::{Ledger, Standing};
+use crate::member::{Aligned, Ended, Member, Side, Stage};
+use crate::queue::{BatchLimits, Queue};
+use crate::ring::Ring;
+use crate::slots::SlotSet;
+use crate::window::Window;
+use crate::{
+    Fingerprint, Frame, Ignored, MergeStatus, Notice, Observed, Options, Record, RecordId, Resolved, SubscriptionId,
+    ToStandby,
+};
+
+/// Notices kept for a caller that does not take them; the oldest go first.
+const NOTICES_MAX: usize = 256;
+/// Superseded subscriptions of the standby whose frames are recognised as such.
+const SUPERSEDED_MAX: usize = 64;
+
+/// Merges the owner's and the standby's subscription of one stream; `P` is the payload, opaque.
+///
+/// A message comes out as often as the aligned subscription that delivered it most often delivered it. The
+/// caller announces subscriptions ([`Merge::own_subscription`], [`Merge::standby_subscription`]) before their frames, and a
+/// standby's in the order in which the standby had them.
+#[derive(Debug)]
+pub struct Merge<P> {
+    options: Options,
+    now_ms: u64,
+    window: Window,
+    queue: Queue<P>,
+    ledger: Ledger,
+    audit: Audit,
+    /// By [`Side::index`].
+    members: [Option<Member<P>>; 2],
+    ended: Option<Ended>,
+    superseded: VecDeque<(SubscriptionId, u64)>,
+    standby_present: bool,
+    /// No subscription has been announced in the life of the stream: the first one is aligned by definition.
+    is_first: bool,
+    /// When an aligned subscription last delivered: where a gap begins.
+    last_aligned_frame_ms: Option<u64>,
+    notices: VecDeque<Notice>,
+}
+
+impl<P> Merge<P> {
+    /// Starts a stream that nobody has written before under this assignment: its first subscription is aligned by definition.
+    /// `epoch` is at least 1 and has never been used for this stream.
+    pub fn new(options: Options, epoch: u64) -> Self {
+        let options = options.bounded();
+        Self {
+            window: Window::new(options.span_ms),
+            options,
+            now_ms: 0,
+            queue: Queue::new(epoch),
+            ledger: Ledger::default(),
+            audit: Audit::default(),
+            members: [None, None],
+            ended: None,
+            superseded: VecDeque::new(),
+            standby_present: false,
+            is_first: true,
+            last_aligned_frame_ms: None,
+            notices: VecDeque::new(),
+        }
+    }
+
+    /// The owner's connection came up (a new id) or ended (`None`).
+    pub fn own_subscription(&mut self, subscription: Option<SubscriptionId>, now_ms: u64) {
+        self.advance(now_ms);
+        self.announce(Side::Own, subscription);
+    }
+
+    /// The standby's connection came up (a new id) or ended (`None`), as told by the standby after all frames of the one before.
+    /// A broken relay is not an end: the subscription goes on where [`Merge::next_index`] says.
+    pub fn standby_subscription(&mut self, subscription: Option<SubscriptionId>, now_ms: u64) {
+        self.advance(now_ms);
+        self.announce(Side::Standby, subscription);
+    }
+
+    /// A standby without memory has arrived: what was known of the last one is forgotten.
+    pub fn standby_joined(&mut self) {
+        self.forget_standby();
+        self.standby_present = true;
+    }
+
+    /// The standby is gone for good; until the next one joins there is nobody to tell anything.
+    pub fn standby_left(&mut self) {
+        self.forget_standby();
+        self.standby_present = false;
+    }
+
+    fn forget_standby(&mut self) {
+        self.supersede(Side::Standby);
+        self.superseded.clear();
+        self.ledger = Ledger::default();
+    }
+
+    /// Takes in a frame and says what became of it.
+    pub fn frame(&mut self, frame: Frame<P>, now_ms: u64) -> Observed {
+        self.advance(now_ms);
+        let (side, member) = match self.recipient(frame.subscription) {
+            Ok(found) => found,
+            Err(reason) => return Observed::Ignored(reason),
+        };
+        if frame.index != member.next_index {
+            let is_known = frame.index < member.next_index;
+            return Observed::Ignored(if is_known { Ignored::AlreadyReceived } else { Ignored::Hole });
+        }
+        member.next_index += 1;
+        member.last_frame_ms = now_ms;
+        let observed = self.take_in(side, frame);
+        self.settle();
+        self.retire();
+        observed
+    }
+
+    /// The next index expected from a subscription: where the standby continues after a broken relay. `None` if it is unknown.
+    pub fn next_index(&self, subscription: SubscriptionId) -> Option<u64> {
+        let member = self.members.iter().flatten().find(|member| member.id == subscription);
+        let superseded = || self.superseded.iter().find(|(id, _)| *id == subscription).map(|(_, next)| *next);
+        member.map(|member| member.next_index).or_else(superseded)
+    }
+
+    /// Every subscription of the standby that is known, with its next index; for the greeting of a relay that starts over.
+    pub fn standby_next_indices(&self) -> impl Iterator<Item = (SubscriptionId, u64)> {
+        let current = self.members[Side::Standby.index()].as_ref().map(|member| (member.id, member.next_index));
+        self.superseded.iter().copied().chain(current)
+    }
+
+    /// Hands out the next batch, in order: at most `records_max` records weighing `bytes_max` together, but at least one.
+    /// `None` while a batch is in flight, or if nothing is ready.
+    pub fn cut(
+        &mut self,
+        now_ms: u64,
+        records_max: usize,
+        bytes_max: usize,
+        weight: impl Fn(&P) -> usize,
+    ) -> Option<Vec<Record<P>>> {
+        self.advance(now_ms);
+        self.settle();
+        self.queue.cut(BatchLimits { records_max, bytes_max }, weight)
+    }
+
+    /// The batch in flight is in the topic, definitely; queues the ack. Without one in flight nothing happens.
+    pub fn committed(&mut self) {
+        let Some(ordinals) = self.queue.commit() else { return };
+        if let Some(standing) = self.standing() {
+            let unseen = ordinals.into_iter().filter_map(|ordinal| self.unseen_by_standby(ordinal)).collect();
+            self.ledger.ack(standing, self.queue.committed(), Some(unseen));
+        }
+        self.retire();
+    }
+
+    /// Stands for a commit when there is nothing to commit, so that a quiet feed becomes redundant; queues an ack if there is news.
+    pub fn idle_cut(&mut self, now_ms: u64) {
+        self.advance(now_ms);
+        self.settle();
+        self.queue.commit_idle();
+        if let Some(standing) = self.standing() {
+            self.ledger.ack(standing, self.queue.committed(), None);
+        }
+        self.retire();
+    }
+
+    /// Takes the messages for the standby, to be sent in this order over one ordered channel.
+    pub fn take_messages(&mut self) -> Vec<ToStandby> {
+        self.ledger.take_messages()
+    }
+
+    /// Takes the oldest record out of the waiting ones, for the overflow policy: its sequence becomes a hole, its message a gap.
+    pub fn drop_oldest(&mut self) -> Option<Record<P>> {
+        self.queue.drop_oldest()
+    }
+
+    /// Takes the newest record out of the waiting ones, likewise.
+    pub fn drop_newest(&mut self) -> Option<Record<P>> {
+        self.queue.drop_newest()
+    }
+
+    /// Takes the events since the last call, at most the latest 256.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        self.notices.drain(..).collect()
+    }
+
+    /// Returns the state at a glance.
+    pub fn status(&self) -> MergeStatus {
+        let is_aligned = |side: Side| self.members[side.index()].as_ref().is_some_and(Member::is_live_and_aligned);
+        let (own_aligned, standby_aligned) = (is_aligned(Side::Own), is_aligned(Side::Standby));
+        let redundant = self.standing().is_some_and(|standing| standing.redundant);
+        MergeStatus {
+            own_aligned,
+            standby_aligned,
+            redundant,
+            at_risk: !(own_aligned && redundant),
+            entries: self.window.len(),
+            joining_frames: self.members.iter().flatten().filter_map(Member::joining).map(Joining::len).sum(),
+            unacked_frames: self.ledger.unacked_frames(),
+            ready_records: self.queue.ready_records(),
+            in_flight_records: self.queue.in_flight_records(),
+        }
+    }
+
+    /// Heap bytes of the window, for capacity planning; the rings add 32 bytes per frame they hold.
+    pub fn window_heap_bytes(&self) -> usize {
+        self.window.heap_bytes()
+    }
+
+    /// Time never runs backwards in here, whatever the caller's clock does.
+    fn advance(&mut self, now_ms: u64) {
+        self.now_ms = self.now_ms.max(now_ms);
+    }
+
+    fn recipient(&mut self, subscription: SubscriptionId) -> Result<(Side, &mut Member<P>), Ignored> {
+        let is_superseded = self.superseded.iter().any(|(id, _)| *id == subscription);
+        for (side, member) in Side::BOTH.into_iter().zip(&mut self.members) {
+            if let Some(member) = member
+                && member.id == subscription
+            {
+                return Ok((side, member));
+            }
+        }
+        Err(if is_superseded { Ignored::Superseded } else { Ignored::UnknownSubscription })
+    }
+
+    fn announce(&mut self, side: Side, subscription: Option<SubscriptionId>) {
+        let is_current = |member: &&mut Member<P>| subscription.is_none_or(|id| member.id == id);
+        if let Some(member) = self.members[side.index()].as_mut().filter(is_current) {
+            member.live = subscription.is_some();
+            if let Stage::Aligned(aligned) = &member.stage {
+                self.window.set_live(aligned.slot, member.live);
+            }
+        } else if let Some(id) = subscription
+            && self.superseded.iter().all(|(known, _)| *known != id)
+        {
+            self.supersede(side);
+            let stage = self.first_stage();
+            self.members[side.index()] =
+                Some(Member { id, next_index: 1, live: true, last_frame_ms: self.now_ms, stage });
+        }
+        self.settle();
+    }
+
+    fn first_stage(&mut self) -> Stage<P> {
+        if !std::mem::take(&mut self.is_first) {
+            return Stage::Joining(Joining::new(self.options.joining_frames_max));
+        }
+        let slot = self.window.open_slot(self.now_ms);
+        Stage::Aligned(Aligned { slot, ring: Ring::new(&self.options, true), redundant_from: 0 })
+    }
+
+    /// Ends a side's subscription for good. Its ring stays as the last thing a newcomer can be compared with.
+    fn supersede(&mut self, side: Side) {
+        self.rescue(side);
+        let Some(Member { id, next_index, last_frame_ms, stage, .. }) = self.members[side.index()].take() else {
+            return;
+        };
+        if side == Side::Standby {
+            self.superseded.push_back((id, next_index));
+            if self.superseded.len() > SUPERSEDED_MAX {
+                self.superseded.pop_front();
+            }
+        }
+        match stage {
+            Stage::Aligned(aligned) => {
+                self.window.set_live(aligned.slot, false);
+                self.keep_ended(Ended { aligned, last_frame_ms });
+            }
+            // The other subscription has delivered these: they are done when everything found so far is committed.
+            Stage::Joining(joining) if side == Side::Standby => {
+                for (_, frame) in joining.into_frames() {
+                    self.resolve_after_all(id, frame.index);
+                }
+            }
+            Stage::Joining(_) => {}
+        }
+    }
+
+    fn keep_ended(&mut self, ended: Ended) {
+        let loser = match &self.ended {
+            Some(kept) if kept.last_frame_ms > ended.last_frame_ms => Some(ended),
+            _ => self.ended.replace(ended),
+        };
+        if let Some(loser) = loser {
+            self.window.close_slot(loser.aligned.slot);
+        }
+    }
+
+    /// One frame of a member, in its turn.
+    fn take_in(&mut self, side: Side, frame: Frame<P>) -> Observed {
+        let Some(member) = &mut self.members[side.index()] else {
+            return Observed::Ignored(Ignored::UnknownSubscription);
+        };
+        let aligned = match &mut member.stage {
+            Stage::Aligned(aligned) => aligned,
+            Stage::Joining(joining) => {
+                let subscription = frame.subscription;
+                let dropped = joining.push(frame, self.now_ms);
+                if let Some(index) = dropped.filter(|_| side == Side::Standby) {
+                    self.resolve_after_all(subscription, index);
+                }
+                return Observed::Joining;
+            }
+        };
+        self.last_aligned_frame_ms = Some(self.now_ms);
+        let sighting = self.window.observe(aligned.slot, frame.fingerprint, self.queue.next_record(), self.now_ms);
+        aligned.ring.push(frame.fingerprint, sighting.ordinal, self.now_ms);
+        if side == Side::Standby {
+            let resolved = Resolved { subscription: frame.subscription, index: frame.index, record: sighting.record };
+            self.resolve_with_record(resolved);
+        }
+        if sighting.fresh {
+            self.queue.push(frame, sighting.ordinal);
+            return Observed::Fresh;
+        }
+        Observed::Duplicate
+    }
+
+    /// The frame is resolved when its record is committed.
+    fn resolve_with_record(&mut self, resolved: Resolved) {
+        if self.queue.is_committed(resolved.record) {
+            self.ledger.resolve(resolved);
+        } else {
+            self.ledger.resolve_after(resolved.record.sequence, resolved);
+        }
+    }
+
+    /// The frame is a copy of something found before now, nobody knows of what: it is resolved when all of that is committed.
+    fn resolve_after_all(&mut self, subscription: SubscriptionId, index: u64) {
+        let resolved = Resolved { subscription, index, record: RecordId::UNKNOWN };
+        self.ledger.resolve_after(self.queue.assigned(), resolved);
+    }
+
+    /// What an ack says of the standby's subscription; `None` if there is nobody to tell, or nothing to speak of.
+    fn standing(&self) -> Option<Standing> {
+        let member = self.members[Side::Standby.index()].as_ref().filter(|_| self.standby_present)?;
+        let aligned = member.aligned().filter(|_| member.live);
+        let redundant = aligned.is_some_and(|aligned| aligned.redundant_from <= self.queue.committed());
+        Some(Standing { subscription: member.id, aligned: aligned.is_some(), redundant })
+    }
+
+    fn unseen_by_standby(&self, ordinal: u64) -> Option<(RecordId, Fingerprint)> {
+        let entry = self.window.get(ordinal)?;
+        let aligned = self.members[Side::Standby.index()].as_ref()?.aligned();
+        let is_seen = aligned.is_some_and(|aligned| entry.seen.contains(aligned.slot));
+        (!is_seen).then_some((entry.record, entry.fingerprint))
+    }
+
+    /// Forgets entries that nobody needs any more, and the oldest ones if there are too many.
+    fn retire(&mut self) {
+        let floor = self.rings_floor();
+        while let Some((ordinal, entry, missing)) = self.window.front() {
+            let record = entry.record;
+            let is_committed = self.queue.is_committed(record);
+            let is_spent = is_committed && ordinal < floor && self.window.front_is_spent(self.now_ms);
+            let is_full = self.window.len() > self.options.entries_max;
+            if !is_spent {
+                if !is_full {
+                    return;
+                }
+                self.unalign_laggards(missing);
+            }
+            self.audit_front(missing);
+            if is_committed && let Some(standby) = self.members[Side::Standby.index()].as_ref() {
+                let is_missing = standby.aligned().is_some_and(|aligned| missing.contains(aligned.slot));
+                if is_missing && self.standby_present {
+                    self.ledger.resolve(Resolved { subscription: standby.id, index: 0, record });
+                }
+            }
+            self.window.forget_front();
+        }
+    }
+
+    /// Entries from here on may be needed by a newcomer. What ended a span ago will not be compared with any more.
+    fn rings_floor(&mut self) -> u64 {
+        let oldest_ms = self.now_ms.saturating_sub(self.options.span_ms);
+        if let Some(ended) = self.ended.take_if(|ended| ended.last_frame_ms < oldest_ms) {
+            self.window.close_slot(ended.aligned.slot);
+        }
+        let members = self.members.iter().flatten().filter(|member| member.live || member.last_frame_ms >= oldest_ms);
+        let aligned = members.filter_map(Member::aligned).chain(self.ended.as_ref().map(|ended| &ended.aligned));
+        aligned.filter_map(|aligned| aligned.ring.floor()).min().unwrap_or(u64::MAX)
+    }
+
+    fn audit_front(&mut self, missing: SlotSet) {
+        let slots = Side::BOTH.map(|side| {
+            self.members[side.index()]
+                .as_ref()
+                .filter(|member| member.live)
+                .and_then(Member::aligned)
+                .map(|aligned| aligned.slot)
+        });
+        if slots.iter().any(Option::is_none) {
+            return;
+        }
+        let differences = self.audit.count(|side| slots[side.index()].is_some_and(|slot| missing.contains(slot)));
+        for difference in differences.into_iter().flatten() {
+            if let Some(member) = &self.members[difference.side.index()] {
+                let (unmatched, messages) = (difference.unmatched, difference.messages);
+                let notice = Notice::FeedsDiffer { subscription: member.id, unmatched, messages };
+                self.notify(notice);
+            }
+        }
+    }
+
+    /// The window is full and the front entry must go: who still needs it, while the other subscription is past it, starts over.
+    fn unalign_laggards(&mut self, missing: SlotSet) {
+        for side in Side::BOTH {
+            let slot_of = |side: Side| {
+                let member = self.members[side.index()].as_ref().filter(|member| member.live)?;
+                member.aligned().map(|aligned| aligned.slot)
+            };
+            let (Some(slot), Some(other)) = (slot_of(side), slot_of(side.other())) else { return };
+            if missing.contains(slot)
+                && !missing.contains(other)
+                && let Some(member) = &mut self.members[side.index()]
+            {
+                member.stage = Stage::Joining(Joining::new(self.options.joining_frames_max));
+                let subscription = member.id;
+                self.window.close_slot(slot);
+                self.notify(Notice::AlignmentLost { subscription });
+            }
+        }
+    }
+
+    fn notify(&mut self, notice: Notice) {
+        if self.notices.len() >= NOTICES_MAX {
+            self.notices.pop_front();
+        }
+        self.notices.push_back(notice);
+    }
+}

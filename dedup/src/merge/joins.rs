@@ -1,0 +1,282 @@
+//! How a newcomer becomes a member that counts: by alignment with a reference, or by fiat when nothing is left to align with.
+//!
+//! Called whenever a frame arrives, a connection changes or a batch is cut. It marks entries, resolves the newcomer's frames from
+//! before the cut, and replays the rest through the window; it writes nothing itself.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::ops::Range;
+
+use smallvec::SmallVec;
+
+use super::Merge;
+use crate::alignment::{Cut, find_cut};
+use crate::fingerprint::Folding;
+use crate::joining::Joining;
+use crate::member::{Aligned, Member, Side, Stage};
+use crate::ring::Ring;
+use crate::slots::{Slot, SlotSet};
+use crate::window::Entry;
+use crate::{Fingerprint, Frame, Notice, RecordId, Resolved, snapshot};
+
+/// Ordinals of equal entries; mostly there is one.
+type Twins = SmallVec<[u64; 2]>;
+
+/// What a newcomer is compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// The other side's subscription, live or not.
+    Other,
+    /// The last subscription that was superseded.
+    Ended,
+}
+
+/// What there is to compare a newcomer with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outlook {
+    /// The other subscription delivers: waiting for it makes sense.
+    Delivers,
+    /// Only what subscriptions delivered in the past.
+    Past,
+    /// Nothing at all.
+    Nothing,
+}
+
+impl Outlook {
+    fn sources(self) -> &'static [Source] {
+        match self {
+            Self::Delivers => &[Source::Other],
+            Self::Past => &[Source::Other, Source::Ended],
+            Self::Nothing => &[],
+        }
+    }
+}
+
+/// A newcomer taken out of its place, on its way to being aligned.
+struct Newcomer<P> {
+    side: Side,
+    member: Member<P>,
+    joining: Joining<P>,
+}
+
+/// What the reference has from around the cut.
+struct Overlap {
+    slot: Slot,
+    /// Entries of its frames after the cut: open for the newcomer.
+    open: HashSet<u64, Folding>,
+    /// Entries of its frames before the cut, by fingerprint: what the newcomer's frames before the cut are copies of.
+    pool: HashMap<Fingerprint, Twins, Folding>,
+    /// The newcomer starts before all that the reference ever got.
+    starts_earlier: bool,
+    /// When the oldest open entry was made.
+    open_from_ms: u64,
+}
+
+impl<P> Merge<P> {
+    /// Aligns whoever can be aligned by now.
+    pub(super) fn settle(&mut self) {
+        for side in Side::BOTH {
+            self.settle_side(side);
+        }
+    }
+
+    fn settle_side(&mut self, side: Side) {
+        if self.joining(side).is_none_or(|joining| joining.len() == 0) {
+            return;
+        }
+        let outlook = self.outlook(side);
+        let now_ms = self.now_ms;
+        let Some(joining) = self.joining_mut(side) else { return };
+        let alone_since_ms = if outlook == Outlook::Delivers { None } else { joining.alone_since_ms.or(Some(now_ms)) };
+        joining.alone_since_ms = alone_since_ms;
+        if joining.is_attempt_due() {
+            joining.plan_attempt();
+            if self.try_align(side, outlook, |joining, overlap| joining.is_long_enough(&overlap)) {
+                return;
+            }
+        }
+        let wait_ms = if outlook == Outlook::Past { self.options.fiat_wait_ms } else { 0 };
+        if alone_since_ms.is_some_and(|since_ms| since_ms.saturating_add(wait_ms) <= now_ms) {
+            self.accept(side, outlook);
+        }
+    }
+
+    /// Keeps the frames of a newcomer that is about to go, if nothing else delivers them.
+    pub(super) fn rescue(&mut self, side: Side) {
+        let outlook = self.outlook(side);
+        if outlook != Outlook::Delivers && self.joining(side).is_some_and(|joining| joining.len() > 0) {
+            self.accept(side, outlook);
+        }
+    }
+
+    /// Nothing that delivers is left: a last look at what there was, then fiat.
+    fn accept(&mut self, side: Side, outlook: Outlook) {
+        if !self.try_align(side, outlook, |_, overlap| Joining::<P>::is_last_resort(&overlap)) {
+            self.accept_by_fiat(side);
+        }
+    }
+
+    fn joining(&self, side: Side) -> Option<&Joining<P>> {
+        self.members[side.index()].as_ref().and_then(Member::joining)
+    }
+
+    fn joining_mut(&mut self, side: Side) -> Option<&mut Joining<P>> {
+        match &mut self.members[side.index()].as_mut()?.stage {
+            Stage::Joining(joining) => Some(joining),
+            Stage::Aligned(_) => None,
+        }
+    }
+
+    fn outlook(&self, side: Side) -> Outlook {
+        let other = self.members[side.other().index()].as_ref().filter(|other| other.aligned().is_some());
+        let unanswered_ms =
+            |other: &Member<P>| self.joining(side).and_then(|joining| joining.lasts_ms_since(other.last_frame_ms));
+        let is_silent =
+            |other| unanswered_ms(other).is_some_and(|lasts_ms| lasts_ms >= self.options.reference_silence_ms_max);
+        match (other, &self.ended) {
+            (Some(other), _) if other.live && !is_silent(other) => Outlook::Delivers,
+            (None, None) => Outlook::Nothing,
+            _ => Outlook::Past,
+        }
+    }
+
+    fn aligned_at(&self, side: Side, source: Source) -> Option<&Aligned> {
+        match source {
+            Source::Other => self.members[side.other().index()].as_ref().and_then(Member::aligned),
+            Source::Ended => self.ended.as_ref().map(|ended| &ended.aligned),
+        }
+    }
+
+    /// Looks for a cut and, if there is one, makes the newcomer a member that counts.
+    fn try_align(
+        &mut self,
+        side: Side,
+        outlook: Outlook,
+        is_enough: impl Fn(&Joining<P>, Range<usize>) -> bool,
+    ) -> bool {
+        let found = outlook.sources().iter().find_map(|source| self.find_overlap(side, *source, &is_enough));
+        let Some((cut, overlap)) = found else { return false };
+        let Some(newcomer) = self.take_newcomer(side) else { return false };
+        self.align(newcomer, cut, overlap);
+        true
+    }
+
+    fn find_overlap(
+        &self,
+        side: Side,
+        source: Source,
+        is_enough: impl Fn(&Joining<P>, Range<usize>) -> bool,
+    ) -> Option<(Cut, Overlap)> {
+        let (joining, aligned) = (self.joining(side)?, self.aligned_at(side, source)?);
+        let skipped = aligned.ring.len().saturating_sub(joining.compared_frames());
+        let ring: Vec<Fingerprint> = aligned.ring.since(skipped).map(|past| past.fingerprint).collect();
+        let found = find_cut(&joining.fingerprints(), &ring, |overlap| is_enough(joining, overlap))?;
+        let cut = Cut { ring: skipped + found.ring, ..found };
+        Some((cut, self.overlap(aligned, cut)?))
+    }
+
+    fn overlap(&self, reference: &Aligned, cut: Cut) -> Option<Overlap> {
+        let ring = &reference.ring;
+        let first = cut.ring as i64 - cut.newcomer as i64 - self.options.interleave_frames_max as i64;
+        let oldest = usize::try_from(first).unwrap_or(0);
+        let mut pool: HashMap<Fingerprint, Twins, Folding> = HashMap::default();
+        for past in ring.since(oldest).take(cut.ring.checked_sub(oldest)?) {
+            pool.entry(past.fingerprint).or_default().push(past.ordinal);
+        }
+        let open: HashSet<u64, Folding> = ring.since(cut.ring).map(|past| past.ordinal).collect();
+        let made_ms = open.iter().filter_map(|ordinal| self.window.get(*ordinal)).map(|entry| entry.created_at_ms);
+        let open_from_ms = made_ms.min().unwrap_or(self.now_ms);
+        let starts_earlier = first < 0 && ring.is_whole();
+        Some(Overlap { slot: reference.slot, open, pool, starts_earlier, open_from_ms })
+    }
+
+    fn take_newcomer(&mut self, side: Side) -> Option<Newcomer<P>> {
+        let mut member = self.members[side.index()].take()?;
+        let placeholder = Stage::Joining(Joining::new(self.options.joining_frames_max));
+        match std::mem::replace(&mut member.stage, placeholder) {
+            Stage::Joining(joining) => Some(Newcomer { side, member, joining }),
+            aligned @ Stage::Aligned(_) => {
+                member.stage = aligned;
+                self.members[side.index()] = Some(member);
+                None
+            }
+        }
+    }
+
+    /// Everything up to the cut is settled between the two subscriptions; from the cut on, the newcomer counts.
+    fn align(&mut self, newcomer: Newcomer<P>, cut: Cut, mut overlap: Overlap) {
+        let Newcomer { side, member, joining } = newcomer;
+        let subscription = member.id;
+        self.notify(Notice::Aligned { subscription, after_frames: joining.received() });
+        let slot = self.window.open_slot(overlap.open_from_ms);
+        self.window
+            .close_for(slot, |ordinal, entry| entry.seen.contains(overlap.slot) && !overlap.open.contains(&ordinal));
+        self.seat(side, member, slot);
+        let mut frames = joining.into_frames();
+        let after_cut = frames.split_off(cut.newcomer);
+        for (_, frame) in frames {
+            self.settle_before_cut(side, slot, frame, &mut overlap);
+        }
+        self.replay(side, after_cut);
+    }
+
+    /// A newcomer's frame from before the cut: a copy, unless it is older than all that the reference ever got.
+    fn settle_before_cut(&mut self, side: Side, slot: Slot, frame: Frame<P>, overlap: &mut Overlap) {
+        let (subscription, index) = (frame.subscription, frame.index);
+        let twin = overlap.pool.get_mut(&frame.fingerprint).and_then(Twins::pop);
+        let record = if twin.is_none() && overlap.starts_earlier {
+            // Surely new, and not for the window to match: a later repeat would be taken for it.
+            let record = self.queue.next_record();
+            let seen = SlotSet::of(slot).with(overlap.slot);
+            let entry = Entry { fingerprint: frame.fingerprint, record, created_at_ms: self.now_ms, seen };
+            let ordinal = self.window.insert(entry);
+            self.queue.push(frame, ordinal);
+            Some(record)
+        } else {
+            twin.and_then(|ordinal| self.window.get(ordinal)).map(|entry| entry.record)
+        };
+        if side == Side::Standby {
+            match record {
+                Some(record) => self.resolve_with_record(Resolved { subscription, index, record }),
+                None => self.resolve_after_all(subscription, index),
+            }
+        }
+    }
+
+    /// Accepts a newcomer without a match. Entries from before its frames are closed for it, so that what it delivers is written;
+    /// entries made since then may be copies and stay open.
+    fn accept_by_fiat(&mut self, side: Side) {
+        let Some(first_after_ms) = self.joining(side).and_then(Joining::first_ms) else { return };
+        let Some(Newcomer { member, joining, .. }) = self.take_newcomer(side) else { return };
+        let last_before_ms = self.last_aligned_frame_ms;
+        self.notify(Notice::AlignedByFiat { subscription: member.id, last_before_ms, first_after_ms });
+        let slot = self.window.open_slot(first_after_ms);
+        self.window.close_for(slot, |_, entry| entry.created_at_ms < first_after_ms);
+        self.seat(side, member, slot);
+        self.replay(side, joining.into_frames());
+    }
+
+    /// Puts a newcomer in its place as aligned, and tells the standby its surplus before any frame is replayed.
+    fn seat(&mut self, side: Side, mut member: Member<P>, slot: Slot) {
+        self.window.set_live(slot, member.live);
+        if side == Side::Standby && self.standby_present {
+            let unseen = self.window.unseen_by(slot).filter(|entry| self.queue.is_committed(entry.record));
+            let mut surplus: Vec<(RecordId, Fingerprint)> =
+                unseen.map(|entry| (entry.record, entry.fingerprint)).collect();
+            surplus.sort_unstable();
+            self.ledger.send_surplus(member.id, snapshot::encode(&surplus));
+        }
+        let ring = Ring::new(&self.options, false);
+        member.stage = Stage::Aligned(Aligned { slot, ring, redundant_from: u64::MAX });
+        self.members[side.index()] = Some(member);
+    }
+
+    fn replay(&mut self, side: Side, frames: VecDeque<(u64, Frame<P>)>) {
+        for (_, frame) in frames {
+            self.take_in(side, frame);
+        }
+        let found = self.queue.assigned();
+        if let Some(Member { stage: Stage::Aligned(aligned), .. }) = &mut self.members[side.index()] {
+            aligned.redundant_from = found;
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Takeover: a standby's retention and the tail of the topic become the merge of the new owner.
+//!
+//! Called once, by the pipeline, after the new producer has fenced the old one and the assignment has been confirmed. The order
+//! matters: surplus, tail, frames of earlier subscriptions, then the current one's history in index order.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::Merge;
+use crate::member::{Aligned, Member, Side, Stage};
+use crate::retention::{RemainingSubscription, Remains};
+use crate::ring::Ring;
+use crate::slots::{Slot, SlotSet};
+use crate::window::Entry;
+use crate::{Fingerprint, Frame, Options, RecordId, Retention, SubscriptionId, TailRecord};
+
+impl<P> Merge<P> {
+    /// Becomes the owner with everything the standby retained. `tail` holds the records of the topic from the last acknowledged
+    /// offsets to the end; records that the retention knows already may be among them. What turns out to be missing in the topic is
+    /// ready for the first batch. `epoch` is above every epoch of the records.
+    pub fn take_over(
+        options: Options,
+        epoch: u64,
+        retention: Retention<P>,
+        tail: impl IntoIterator<Item = TailRecord>,
+        now_ms: u64,
+    ) -> Self {
+        let mut merge = Self::new(options, epoch);
+        merge.advance(now_ms);
+        // Something may be in the topic: a first subscription that comes only now is a newcomer.
+        merge.is_first = false;
+        let Remains { current, mut held, earlier, surplus } = retention.into_remains();
+        let mut mine: BTreeSet<SubscriptionId> = held.iter().map(|(id, _)| *id).chain(earlier).collect();
+        mine.extend(current.as_ref().map(|current| current.id));
+        let known: BTreeSet<RecordId> = surplus.keys().copied().collect();
+        for (record, fingerprint) in surplus {
+            merge.insert_known(record, fingerprint, SlotSet::EMPTY);
+        }
+        for record in tail {
+            if mine.contains(&record.subscription) {
+                if let Some((_, frames)) = held.iter_mut().find(|(id, _)| *id == record.subscription) {
+                    frames.remove(&record.index);
+                }
+            } else if !known.contains(&record.id) {
+                merge.insert_known(record.id, record.fingerprint, SlotSet::EMPTY);
+            }
+        }
+        merge.replay_held(current, held);
+        merge
+    }
+
+    fn replay_held(
+        &mut self,
+        current: Option<RemainingSubscription>,
+        held: VecDeque<(SubscriptionId, BTreeMap<u64, Frame<P>>)>,
+    ) {
+        let current_id = current.as_ref().map(|current| current.id);
+        let mut own = BTreeMap::new();
+        for (id, frames) in held {
+            if Some(id) == current_id {
+                own = frames;
+                continue;
+            }
+            let slot = self.window.open_slot(self.now_ms);
+            for frame in frames.into_values() {
+                self.replay_one(slot, frame);
+            }
+            self.window.close_slot(slot);
+        }
+        if let Some(current) = current {
+            self.replay_own(current, own);
+        }
+    }
+
+    fn replay_own(&mut self, current: RemainingSubscription, mut frames: BTreeMap<u64, Frame<P>>) {
+        let slot = self.window.open_slot(self.now_ms);
+        let mut ring = Ring::new(&self.options, false);
+        let history_from = current.history.front().map_or(u64::MAX, |(index, _)| *index);
+        let recent = frames.split_off(&history_from);
+        for frame in frames.into_values() {
+            self.replay_one(slot, frame);
+        }
+        let mut recent = recent;
+        for (index, fingerprint) in current.history {
+            let ordinal = match recent.remove(&index) {
+                Some(frame) => self.replay_one(slot, frame),
+                // In the topic already: known, for the next newcomer's alignment.
+                None => self.insert_known(RecordId::UNKNOWN, fingerprint, SlotSet::of(slot)),
+            };
+            ring.push(fingerprint, ordinal, self.now_ms);
+        }
+        self.window.set_live(slot, current.connected);
+        self.members[Side::Own.index()] = Some(Member {
+            id: current.id,
+            next_index: current.next_index,
+            live: current.connected,
+            last_frame_ms: self.now_ms,
+            stage: Stage::Aligned(Aligned { slot, ring, redundant_from: 0 }),
+        });
+    }
+
+    fn replay_one(&mut self, slot: Slot, frame: Frame<P>) -> u64 {
+        let sighting = self.window.observe(slot, frame.fingerprint, self.queue.next_record(), self.now_ms);
+        if sighting.fresh {
+            self.queue.push(frame, sighting.ordinal);
+        }
+        sighting.ordinal
+    }
+
+    /// Adds an entry that is in the topic. Where the record is unknown, the entry gets a name that no other has.
+    fn insert_known(&mut self, record: RecordId, fingerprint: Fingerprint, seen: SlotSet) -> u64 {
+        let record =
+            if record.epoch == 0 { RecordId { epoch: 0, sequence: self.window.next_ordinal() + 1 } } else { record };
+        self.window.insert(Entry { fingerprint, record, created_at_ms: self.now_ms, seen })
+    }
+}

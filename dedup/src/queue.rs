@@ -1,0 +1,113 @@
+//! The queue: fresh messages on their way to Kafka, numbered when they are found, committed in order.
+//!
+//! Owned by the merge. Because batches commit in order, one number says what is in the topic; it outlives any entry.
+
+use std::collections::VecDeque;
+
+use crate::{Frame, Record, RecordId};
+
+#[derive(Debug)]
+pub(crate) struct Queue<P> {
+    epoch: u64,
+    /// Last sequence given out; last sequence known to be in the topic.
+    assigned: u64,
+    committed: u64,
+    ready: VecDeque<(u64, Record<P>)>,
+    in_flight: Option<InFlight>,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    /// Sequence of its last record.
+    through: u64,
+    /// The entries of its records, in order.
+    ordinals: Vec<u64>,
+}
+
+/// What a batch may hold; one record is always allowed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BatchLimits {
+    pub(crate) records_max: usize,
+    pub(crate) bytes_max: usize,
+}
+
+impl<P> Queue<P> {
+    pub(crate) fn new(epoch: u64) -> Self {
+        Self { epoch, assigned: 0, committed: 0, ready: VecDeque::new(), in_flight: None }
+    }
+
+    /// The name of the next fresh message.
+    pub(crate) fn next_record(&self) -> RecordId {
+        RecordId { epoch: self.epoch, sequence: self.assigned + 1 }
+    }
+
+    /// Takes in a fresh message under its [`Queue::next_record`].
+    pub(crate) fn push(&mut self, frame: Frame<P>, ordinal: u64) {
+        let id = self.next_record();
+        self.assigned = id.sequence;
+        let Frame { subscription, index, fingerprint, payload } = frame;
+        self.ready.push_back((ordinal, Record { id, fingerprint, subscription, index, payload }));
+    }
+
+    /// Records of earlier epochs are in the topic: nobody knows of them otherwise.
+    pub(crate) fn is_committed(&self, record: RecordId) -> bool {
+        record.epoch != self.epoch || record.sequence <= self.committed
+    }
+
+    pub(crate) fn assigned(&self) -> u64 {
+        self.assigned
+    }
+
+    pub(crate) fn committed(&self) -> u64 {
+        self.committed
+    }
+
+    pub(crate) fn cut(&mut self, limits: BatchLimits, weight: impl Fn(&P) -> usize) -> Option<Vec<Record<P>>> {
+        if self.in_flight.is_some() {
+            return None;
+        }
+        let mut bytes = 0_usize;
+        let mut count = 0_usize;
+        for (_, record) in self.ready.iter().take(limits.records_max.max(1)) {
+            bytes = bytes.saturating_add(weight(&record.payload));
+            if count > 0 && bytes > limits.bytes_max {
+                break;
+            }
+            count += 1;
+        }
+        let through = self.ready.get(count.checked_sub(1)?)?.1.id.sequence;
+        let (ordinals, records) = self.ready.drain(..count).unzip();
+        self.in_flight = Some(InFlight { through, ordinals });
+        Some(records)
+    }
+
+    /// The batch in flight is in the topic; returns the entries of its records, `None` without one.
+    pub(crate) fn commit(&mut self) -> Option<Vec<u64>> {
+        let batch = self.in_flight.take()?;
+        self.committed = batch.through;
+        Some(batch.ordinals)
+    }
+
+    /// Nothing is on its way: what was dropped at the end of the queue counts as done, too.
+    pub(crate) fn commit_idle(&mut self) {
+        if self.in_flight.is_none() && self.ready.is_empty() {
+            self.committed = self.assigned;
+        }
+    }
+
+    pub(crate) fn drop_oldest(&mut self) -> Option<Record<P>> {
+        self.ready.pop_front().map(|(_, record)| record)
+    }
+
+    pub(crate) fn drop_newest(&mut self) -> Option<Record<P>> {
+        self.ready.pop_back().map(|(_, record)| record)
+    }
+
+    pub(crate) fn ready_records(&self) -> usize {
+        self.ready.len()
+    }
+
+    pub(crate) fn in_flight_records(&self) -> usize {
+        self.in_flight.as_ref().map_or(0, |batch| batch.ordinals.len())
+    }
+}

@@ -1,0 +1,426 @@
+//! What a merge and a retention promise one by one, as short stories; the simulation tells the long ones.
+
+use proptest::prelude::*;
+use twinfeed_dedup::{
+    Ack, Fingerprint, Frame, FrameKind, Ignored, Merge, Notice, Observed, Options, Record, RecordId, Resolved,
+    Retention, SnapshotError, SubscriptionId, TailRecord, ToStandby,
+};
+
+const OWN: SubscriptionId = SubscriptionId(71);
+const STANDBY: SubscriptionId = SubscriptionId(13);
+const LATER: SubscriptionId = SubscriptionId(42);
+
+fn fingerprint(payload: &str) -> Fingerprint {
+    Fingerprint::of(FrameKind::Text, payload.as_bytes())
+}
+
+fn frame(subscription: SubscriptionId, index: u64, payload: &str) -> Frame<String> {
+    Frame { subscription, index, fingerprint: fingerprint(payload), payload: payload.to_owned() }
+}
+
+/// The numbered payloads `m<from>` to `m<until - 1>` with indices from `index` on.
+fn deliver(
+    merge: &mut Merge<String>,
+    subscription: SubscriptionId,
+    index: u64,
+    numbers: std::ops::Range<u64>,
+    now_ms: u64,
+) {
+    for (index, number) in (index..).zip(numbers) {
+        merge.frame(frame(subscription, index, &format!("m{number}")), now_ms);
+    }
+}
+
+fn cut(merge: &mut Merge<String>, now_ms: u64) -> Vec<Record<String>> {
+    merge.cut(now_ms, 1_000_000, usize::MAX, String::len).unwrap_or_default()
+}
+
+fn acks(merge: &mut Merge<String>) -> Vec<Ack> {
+    let acks = merge.take_messages().into_iter().filter_map(|message| match message {
+        ToStandby::Ack(ack) => Some(ack),
+        ToStandby::Surplus { .. } => None,
+    });
+    acks.collect()
+}
+
+/// A merge whose two subscriptions have delivered `m0..m100`, all of it committed and acknowledged.
+fn redundant_merge() -> Merge<String> {
+    let mut merge = Merge::new(Options::default(), 7);
+    merge.own_subscription(Some(OWN), 0);
+    merge.standby_joined();
+    merge.standby_subscription(Some(STANDBY), 0);
+    deliver(&mut merge, OWN, 1, 0..100, 10);
+    deliver(&mut merge, STANDBY, 1, 0..100, 20);
+    assert_eq!(cut(&mut merge, 30).len(), 100);
+    merge.committed();
+    assert!(merge.status().redundant, "{:?}", merge.status());
+    merge.take_messages();
+    merge.take_notices();
+    merge
+}
+
+#[test]
+fn repeats_of_one_subscription_are_messages() {
+    let mut merge = Merge::new(Options::default(), 1);
+    merge.own_subscription(Some(OWN), 0);
+    for index in 1..=3 {
+        assert_eq!(merge.frame(frame(OWN, index, "same"), 0), Observed::Fresh);
+    }
+    let ids: Vec<RecordId> = cut(&mut merge, 0).iter().map(|record| record.id).collect();
+    assert_eq!(ids, [1, 2, 3].map(|sequence| RecordId { epoch: 1, sequence }));
+}
+
+#[test]
+fn one_batch_is_in_flight_and_limits_hold() {
+    let mut merge = Merge::new(Options::default(), 1);
+    merge.own_subscription(Some(OWN), 0);
+    deliver(&mut merge, OWN, 1, 0..10, 0);
+    assert_eq!(merge.cut(0, 4, usize::MAX, String::len).map(|batch| batch.len()), Some(4));
+    assert_eq!(merge.cut(0, 4, usize::MAX, String::len), None, "one is in flight");
+    merge.committed();
+    assert_eq!(merge.cut(0, 9, 5, String::len).map(|batch| batch.len()), Some(2), "two bytes each");
+    merge.committed();
+    assert_eq!(merge.cut(0, 9, 1, String::len).map(|batch| batch.len()), Some(1), "at least one");
+}
+
+#[test]
+fn a_newcomer_is_redundant_only_after_a_commit() {
+    let mut merge = Merge::new(Options::default(), 1);
+    merge.own_subscription(Some(OWN), 0);
+    merge.standby_joined();
+    merge.standby_subscription(Some(STANDBY), 0);
+    deliver(&mut merge, OWN, 1, 0..100, 10);
+    deliver(&mut merge, STANDBY, 1, 50..130, 20);
+    assert!(!merge.status().standby_aligned, "50 clean cuts are not enough");
+    deliver(&mut merge, OWN, 101, 100..130, 30);
+    deliver(&mut merge, STANDBY, 81, 130..150, 30);
+    let status = merge.status();
+    assert!(status.standby_aligned && !status.redundant && status.at_risk, "{status:?}");
+    cut(&mut merge, 40);
+    merge.committed();
+    assert!(merge.status().redundant && !merge.status().at_risk);
+    let last = acks(&mut merge).pop().expect("a commit is acknowledged");
+    assert!(last.aligned && last.redundant && last.subscription == STANDBY);
+    assert_eq!(last.resolved.len(), 100, "every frame of the standby, individually");
+}
+
+#[test]
+fn a_quiet_feed_becomes_redundant_without_a_commit() {
+    let mut merge = Merge::new(Options::default(), 1);
+    merge.own_subscription(Some(OWN), 0);
+    deliver(&mut merge, OWN, 1, 0..20, 0);
+    cut(&mut merge, 0);
+    merge.committed();
+    merge.standby_joined();
+    merge.standby_subscription(Some(STANDBY), 0);
+    for number in 10..20 {
+        merge.frame(frame(STANDBY, number - 9, &format!("m{number}")), number * 200);
+    }
+    assert!(merge.status().standby_aligned, "ten equal frames over two seconds are believed");
+    merge.idle_cut(4_000);
+    let told = acks(&mut merge);
+    assert_eq!(told.len(), 1);
+    assert!(told[0].redundant && told[0].resolved.len() == 10);
+    merge.idle_cut(4_010);
+    assert_eq!(acks(&mut merge), [], "no news, no ack");
+}
+
+#[test]
+fn ten_equal_frames_at_once_are_not_believed() {
+    let mut merge = Merge::new(Options::default(), 1);
+    merge.own_subscription(Some(OWN), 0);
+    deliver(&mut merge, OWN, 1, 0..20, 0);
+    merge.standby_joined();
+    merge.standby_subscription(Some(STANDBY), 0);
+    deliver(&mut merge, STANDBY, 1, 10..20, 5);
+    assert!(!merge.status().standby_aligned);
+}
+
+#[test]
+fn unseen_records_reach_the_standby_and_leave_its_surplus_again() {
+    let mut merge = redundant_merge();
+    let mut retention: Retention<String> = Retention::new(Options::default());
+    retention.subscribed(STANDBY);
+    deliver(&mut merge, OWN, 101, 100..103, 40);
+    cut(&mut merge, 50);
+    merge.committed();
+    for message in merge.take_messages() {
+        retention.receive(message).expect("an ack has no bytes");
+    }
+    assert_eq!((retention.surplus_records(), retention.is_redundant()), (3, true));
+    deliver(&mut merge, STANDBY, 101, 100..102, 60);
+    merge.idle_cut(70);
+    for message in merge.take_messages() {
+        retention.receive(message).expect("an ack has no bytes");
+    }
+    assert_eq!(retention.surplus_records(), 1);
+}
+
+#[test]
+fn frames_before_and_beyond_the_next_index_are_not_taken_in() {
+    let mut merge = redundant_merge();
+    assert_eq!(merge.next_index(STANDBY), Some(101));
+    assert_eq!(merge.frame(frame(STANDBY, 100, "m99"), 40), Observed::Ignored(Ignored::AlreadyReceived));
+    assert_eq!(merge.frame(frame(STANDBY, 102, "m101"), 40), Observed::Ignored(Ignored::Hole));
+    assert_eq!(merge.frame(frame(LATER, 1, "m101"), 40), Observed::Ignored(Ignored::UnknownSubscription));
+    merge.standby_subscription(Some(LATER), 50);
+    assert_eq!(merge.frame(frame(STANDBY, 101, "m100"), 60), Observed::Ignored(Ignored::Superseded));
+    assert_eq!((merge.next_index(STANDBY), merge.next_index(LATER)), (Some(101), Some(1)));
+    assert_eq!(merge.standby_next_indices().collect::<Vec<_>>(), [(STANDBY, 101), (LATER, 1)]);
+}
+
+#[test]
+fn a_lone_subscription_that_reconnects_is_accepted_by_fiat() {
+    let mut merge = Merge::new(Options::default(), 1);
+    merge.own_subscription(Some(OWN), 0);
+    deliver(&mut merge, OWN, 1, 0..100, 1_000);
+    merge.own_subscription(None, 1_100);
+    merge.own_subscription(Some(LATER), 1_200);
+    deliver(&mut merge, LATER, 1, 150..160, 1_300);
+    assert_eq!(cut(&mut merge, 1_400).len(), 100, "it waits for a match");
+    merge.committed();
+    assert_eq!(cut(&mut merge, 1_600).len(), 10, "and is written in the end");
+    let fiat = Notice::AlignedByFiat { subscription: LATER, last_before_ms: Some(1_000), first_after_ms: 1_300 };
+    assert_eq!(merge.take_notices(), [fiat]);
+}
+
+#[test]
+fn a_gap_has_its_beginning_however_long_it_was() {
+    let mut merge = Merge::new(Options::default(), 1);
+    merge.own_subscription(Some(OWN), 0);
+    deliver(&mut merge, OWN, 1, 0..5, 1_000);
+    cut(&mut merge, 1_010);
+    merge.committed();
+    merge.own_subscription(None, 1_100);
+    merge.own_subscription(Some(LATER), 3_600_000);
+    deliver(&mut merge, LATER, 1, 5..9, 3_600_500);
+    let fiat = Notice::AlignedByFiat { subscription: LATER, last_before_ms: Some(1_000), first_after_ms: 3_600_500 };
+    merge.idle_cut(3_601_000);
+    assert_eq!(merge.take_notices(), [fiat]);
+    assert_eq!(cut(&mut merge, 3_601_000).len(), 4);
+}
+
+#[test]
+fn a_lone_subscription_that_reconnects_with_a_backlog_is_matched() {
+    let mut merge = Merge::new(Options::default(), 1);
+    merge.own_subscription(Some(OWN), 0);
+    deliver(&mut merge, OWN, 1, 0..100, 1_000);
+    merge.own_subscription(None, 1_100);
+    merge.own_subscription(Some(LATER), 1_200);
+    deliver(&mut merge, LATER, 1, 95..110, 1_300);
+    assert_eq!(cut(&mut merge, 1_700).len(), 110);
+    assert_eq!(merge.take_notices(), [Notice::Aligned { subscription: LATER, after_frames: 15 }]);
+}
+
+/// Nothing to vote with: the standby never aligns, and the owner's messages flow all the same.
+#[test]
+fn a_feed_without_unique_payloads_flows_and_stays_at_risk() {
+    let mut merge = Merge::new(Options::default(), 1);
+    merge.own_subscription(Some(OWN), 0);
+    merge.standby_joined();
+    merge.standby_subscription(Some(STANDBY), 0);
+    let mut written = 0;
+    for index in 1..=20_000 {
+        merge.frame(frame(OWN, index, "heartbeat"), index);
+        merge.frame(frame(STANDBY, index, "heartbeat"), index);
+        if index % 100 == 0 {
+            written += cut(&mut merge, index).len();
+            merge.committed();
+        }
+    }
+    let status = merge.status();
+    assert_eq!(written, 20_000);
+    assert!(status.at_risk && !status.standby_aligned, "{status:?}");
+    assert_eq!(status.joining_frames, Options::default().joining_frames_max, "the buffer is bounded");
+    let resolved: usize = acks(&mut merge).iter().map(|ack| ack.resolved.len()).sum();
+    assert_eq!(resolved, 20_000 - status.joining_frames, "what left the buffer need not be retained");
+}
+
+/// The owner's connection comes back, never aligns, and then the standby's ends: the owner's goes on.
+#[test]
+fn an_unaligned_own_subscription_takes_over_when_the_reference_ends() {
+    let mut merge = redundant_merge();
+    merge.own_subscription(None, 50);
+    merge.own_subscription(Some(LATER), 60);
+    deliver(&mut merge, LATER, 1, 100..110, 100);
+    assert_eq!(cut(&mut merge, 150).len(), 0);
+    merge.standby_subscription(None, 200);
+    assert_eq!(cut(&mut merge, 600).len(), 10);
+    assert!(merge.status().own_aligned);
+}
+
+#[test]
+fn a_silent_reference_does_not_hold_a_delivering_newcomer_for_ever() {
+    let mut merge = redundant_merge();
+    merge.own_subscription(None, 50);
+    merge.own_subscription(Some(LATER), 60);
+    for index in 1..=60 {
+        merge.frame(frame(LATER, index, &format!("m{}", index + 99)), 100 + index * 50);
+    }
+    assert!(merge.status().own_aligned);
+    assert_eq!(cut(&mut merge, 4_000).len(), 60);
+}
+
+/// A backlog after a stalled relay arrives at once: that is no reason to give up on a quiet owner.
+#[test]
+fn a_backlog_does_not_make_the_reference_silent() {
+    let mut merge = redundant_merge();
+    merge.standby_subscription(Some(LATER), 50);
+    deliver(&mut merge, OWN, 101, 100..110, 1_000);
+    deliver(&mut merge, LATER, 1, 100..110, 60_000);
+    merge.idle_cut(61_000);
+    assert!(!merge.status().standby_aligned);
+    assert_eq!(merge.take_notices(), []);
+}
+
+#[test]
+fn a_standby_that_lags_beyond_the_window_aligns_anew() {
+    let options = Options { entries_max: 1_024, ring_frames_max: 512, ..Options::default() };
+    let mut merge = Merge::new(options, 1);
+    merge.own_subscription(Some(OWN), 0);
+    merge.standby_joined();
+    merge.standby_subscription(Some(STANDBY), 0);
+    deliver(&mut merge, OWN, 1, 0..100, 0);
+    deliver(&mut merge, STANDBY, 1, 0..100, 0);
+    assert!(merge.status().standby_aligned);
+    deliver(&mut merge, OWN, 101, 100..3_000, 10);
+    assert!(merge.take_notices().contains(&Notice::AlignmentLost { subscription: STANDBY }));
+    deliver(&mut merge, STANDBY, 101, 100..3_000, 20);
+    assert!(merge.status().standby_aligned, "the backlog has aligned it again");
+    assert_eq!(cut(&mut merge, 30).len(), 3_000, "and repeated nothing");
+}
+
+#[test]
+fn a_subscription_that_ended_does_not_hold_the_window() {
+    let mut merge = redundant_merge();
+    merge.standby_subscription(None, 50);
+    for number in 100..40_000 {
+        merge.frame(frame(OWN, number + 1, &format!("m{number}")), number * 10);
+        if number % 100 == 0 {
+            cut(&mut merge, number * 10);
+            merge.committed();
+        }
+    }
+    assert!(merge.status().entries < 2_000, "{:?}", merge.status());
+    merge.own_subscription(None, 400_000);
+    merge.own_subscription(Some(LATER), 400_010);
+    for number in 39_990..80_000 {
+        merge.frame(frame(LATER, number - 39_989, &format!("m{number}")), number * 10 + 1_000);
+        if number % 100 == 0 {
+            cut(&mut merge, number * 10 + 1_000);
+            merge.committed();
+        }
+    }
+    assert!(merge.status().entries < 2_000, "{:?}", merge.status());
+}
+
+#[test]
+fn feeds_that_differ_are_reported_and_united() {
+    let mut merge = redundant_merge();
+    for number in 0..5_000_u64 {
+        let now_ms = 100 + number * 10;
+        merge.frame(frame(OWN, number + 101, &format!("n{number}")), now_ms);
+        let theirs = if number % 10 == 0 { format!("conflated {number}") } else { format!("n{number}") };
+        merge.frame(frame(STANDBY, number + 101, &theirs), now_ms);
+        if number % 50 == 0 {
+            cut(&mut merge, now_ms);
+            merge.committed();
+        }
+    }
+    let reports: Vec<SubscriptionId> = merge
+        .take_notices()
+        .into_iter()
+        .filter_map(|notice| match notice {
+            Notice::FeedsDiffer { subscription, .. } => Some(subscription),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(reports, [OWN, STANDBY]);
+    assert!(merge.status().entries < 4_000, "unmatched entries leave: {:?}", merge.status());
+}
+
+#[test]
+fn takeover_writes_what_the_topic_lacks_and_nothing_else() {
+    let mut retention = Retention::new(Options::default());
+    retention.subscribed(STANDBY);
+    for (index, payload) in (1..).zip(["a", "b", "a", "c", "d"]) {
+        retention.frame(frame(STANDBY, index, payload));
+    }
+    let record = |sequence| RecordId { epoch: 3, sequence };
+    let tail = [
+        TailRecord { id: record(1), fingerprint: fingerprint("a"), subscription: OWN, index: 9 },
+        TailRecord { id: record(2), fingerprint: fingerprint("c"), subscription: STANDBY, index: 4 },
+        TailRecord { id: record(3), fingerprint: fingerprint("d"), subscription: OWN, index: 10 },
+        TailRecord { id: record(4), fingerprint: fingerprint("e"), subscription: OWN, index: 11 },
+    ];
+    let mut merge = Merge::take_over(Options::default(), 4, retention, tail, 0);
+    let written: Vec<String> = cut(&mut merge, 0).into_iter().map(|record| record.payload).collect();
+    assert_eq!(written, ["b", "a"]);
+    assert_eq!(merge.frame(frame(STANDBY, 6, "e"), 10), Observed::Duplicate, "live: the surplus is waiting for it");
+    assert_eq!(merge.frame(frame(STANDBY, 7, "e"), 10), Observed::Fresh);
+}
+
+#[test]
+fn a_retention_gives_up_the_oldest_and_continues_a_relay_anywhere() {
+    let mut retention = Retention::new(Options::default());
+    retention.subscribed(STANDBY);
+    (1..=5).for_each(|index| retention.frame(frame(STANDBY, index, "x")));
+    let from: Vec<u64> = retention.retained_from(STANDBY, 4).map(|frame| frame.index).collect();
+    assert_eq!(from, [4, 5]);
+    assert_eq!(retention.drop_oldest().map(|frame| frame.index), Some(1));
+    let resolved = vec![Resolved { subscription: STANDBY, index: 3, record: RecordId::UNKNOWN }];
+    let ack = Ack { subscription: LATER, unseen: Vec::new(), resolved, aligned: true, redundant: true };
+    retention.receive(ToStandby::Ack(ack)).expect("an ack has no bytes");
+    let left: Vec<u64> = retention.retained().map(|frame| frame.index).collect();
+    assert_eq!(left, [2, 4, 5]);
+    assert!(!retention.is_redundant(), "the ack speaks of another subscription");
+}
+
+#[test]
+fn a_damaged_snapshot_changes_nothing() {
+    let mut retention: Retention<String> = Retention::new(Options::default());
+    retention.subscribed(STANDBY);
+    let message = ToStandby::Surplus { subscription: STANDBY, snapshot: b"TFSP but not really a snapshot".to_vec() };
+    assert!(matches!(retention.receive(message), Err(SnapshotError::Version { .. })));
+    assert_eq!(retention.surplus_records(), 0);
+}
+
+/// The window in ten lines: the count of a payload in the topic is the largest count of any subscription.
+fn naive(frames: &[(bool, u8)]) -> Vec<u8> {
+    let (mut written, mut seen) = (Vec::new(), [[0; 256]; 2]);
+    for (is_standby, payload) in frames {
+        let count = &mut seen[usize::from(*is_standby)][usize::from(*payload)];
+        *count += 1;
+        if *count > written.iter().filter(|written| *written == payload).count() {
+            written.push(*payload);
+        }
+    }
+    written
+}
+
+proptest! {
+    /// Aligned subscriptions in any order, with any repeats, give what the naive window gives.
+    #[test]
+    fn the_window_is_the_naive_window(frames in prop::collection::vec((any::<bool>(), 0_u8..6), 0..400), commits in 1_usize..40) {
+        let mut merge = redundant_merge();
+        let (mut indices, mut written) = ([100_u64; 2], Vec::new());
+        for (number, (is_standby, payload)) in frames.iter().enumerate() {
+            indices[usize::from(*is_standby)] += 1;
+            let subscription = if *is_standby { STANDBY } else { OWN };
+            merge.frame(frame(subscription, indices[usize::from(*is_standby)], &format!("hot{payload}")), 100);
+            if number % commits == 0 {
+                written.extend(cut(&mut merge, 100));
+                merge.committed();
+            }
+        }
+        written.extend(cut(&mut merge, 100));
+        merge.committed();
+        merge.idle_cut(100);
+        let payloads: Vec<u8> = written.iter().map(|record| record.payload.as_bytes()[3] - b'0').collect();
+        prop_assert_eq!(payloads, naive(&frames));
+        // Everything the standby delivered is resolved, once each.
+        let mut resolved: Vec<u64> = acks(&mut merge).iter().flat_map(|ack| &ack.resolved).map(|frame| frame.index).collect();
+        resolved.sort_unstable();
+        prop_assert_eq!(resolved, (101..=indices[1]).collect::<Vec<u64>>());
+    }
+}

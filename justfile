@@ -1,0 +1,53 @@
+# Recipes of the project; `just` alone lists them. `verify` never writes to the tree, `fix` does.
+
+_default:
+    @just --list --unsorted
+
+# Everything a change must pass
+verify: fmt-check clippy test doc deny alerts
+
+# Formats, and applies what clippy can fix by itself
+fix:
+    cargo fmt --all
+    cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged
+
+# Writes the generated part of docs/configuration.md
+docs:
+    TWINFEED_WRITE_DOCS=1 cargo test -q -p twinfeed-node --lib the_document_has_not_drifted
+
+fmt-check:
+    cargo fmt --all --check
+
+clippy:
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# All tests; those of Kafka start a broker of their own, see docs/testing.md
+test:
+    cargo test --workspace
+
+# Only the rules of the house: levels, sizes, the single spawner
+layering:
+    cargo test -q -p twinfeed-node --test layering
+
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# Licences, bans, sources; advisories too where the database can be fetched
+deny:
+    cargo deny check bans licenses sources
+
+# Alert rules and their tests; skipped without promtool
+alerts:
+    @if command -v promtool >/dev/null; then cd deploy/alerts && promtool check rules alert-rules.yml && promtool test rules alert-rules-test.yml; else echo "promtool is not installed: alert rules not checked"; fi
+
+# A cluster, a feed and a takeover on this machine
+demo:
+    cargo run --bin twinfeed -- demo
+
+# One failover story against a real broker, such as `just chaos kill-owner`; `just chaos list` names them
+chaos STORY *ARGS:
+    cargo run -p twinfeed-chaos --bin chaos -- {{STORY}} {{ARGS}}
+
+# The takeover simulation with more seeds
+simulate SEEDS="10000":
+    TWINFEED_SEEDS={{SEEDS}} cargo test -p twinfeed-dedup --test takeover_simulation -- --nocapture

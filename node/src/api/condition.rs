@@ -1,0 +1,205 @@
+//! How a connector really is, judged from what was decided and what the nodes last reported: its state, one line on
+//! what is wrong, what is not lost and what happens next, and whether a second fault would lose data. Pure.
+
+use std::sync::Arc;
+
+use twinfeed_proto::admin::ConnectorState;
+
+use crate::{
+    control::State,
+    model::{
+        connector::{Assignment, Connector, Redundancy, TargetState},
+        ids::NodeId,
+        report::{ClusterView, NodeView, Role, WriterReport},
+        spec::ConnectorSpec,
+    },
+    raft::RaftStatus,
+};
+
+/// Everything one answer is made from, taken at one moment.
+pub(super) struct Scene {
+    pub(super) state: Arc<State>,
+    pub(super) view: ClusterView,
+    pub(super) raft: RaftStatus,
+}
+
+/// One connector as judged.
+pub(super) struct Condition<'a> {
+    pub(super) state: ConnectorState,
+    /// Empty when all is well.
+    pub(super) message: String,
+    pub(super) at_risk: bool,
+    pub(super) redundancy: Redundancy,
+    pub(super) assignment: Option<&'a Assignment>,
+    /// The owner's report under the present epoch.
+    pub(super) owner: Option<&'a WriterReport>,
+    /// The standby's report under the present epoch.
+    pub(super) standby: Option<&'a WriterReport>,
+}
+
+impl Scene {
+    /// The node's name, or its id where it is a member no more.
+    pub(super) fn node_name(&self, id: NodeId) -> String {
+        self.state.nodes().get(&id).map_or_else(|| format!("node {id}"), |node| node.name.clone())
+    }
+
+    /// What the leader knows of a node.
+    pub(super) fn node(&self, id: NodeId) -> Option<&NodeView> {
+        self.view.nodes.get(&id)
+    }
+
+    /// True unless the leader says that the node is down: before its first word, nothing is known.
+    pub(super) fn may_be_up(&self, id: NodeId) -> bool {
+        self.node(id).is_none_or(|node| node.up)
+    }
+
+    fn report(&self, connector: &Connector, id: NodeId, role: Role, now: &Assignment) -> Option<&WriterReport> {
+        let report = self.node(id).filter(|node| node.up)?.report.writers.get(&connector.writer.0)?;
+        (report.role == role && report.epoch == now.epoch).then_some(report)
+    }
+}
+
+impl<'a> Condition<'a> {
+    /// Judges one connector.
+    pub(super) fn of(scene: &'a Scene, connector: &Connector) -> Self {
+        let assignment = scene.state.writers().get(&connector.writer).and_then(|writer| writer.assignment.as_ref());
+        let spec = ConnectorSpec::parse(&connector.name, &connector.config);
+        let mut condition = Self {
+            state: ConnectorState::Unspecified,
+            message: String::new(),
+            at_risk: false,
+            redundancy: spec.as_ref().map_or(Redundancy::Dual, |(spec, _)| spec.redundancy),
+            assignment,
+            owner: assignment.and_then(|now| scene.report(connector, now.owner, Role::Owner, now)),
+            standby: assignment.and_then(|now| scene.report(connector, now.standby?, Role::Standby, now)),
+        };
+        (condition.state, condition.message) = match (connector.target, spec, assignment) {
+            (TargetState::Paused, ..) => (ConnectorState::Paused, String::new()),
+            (TargetState::Stopped, ..) => (ConnectorState::Stopped, String::new()),
+            (TargetState::Running, Err(errors), _) => {
+                let first = errors.first().map(|error| error.message.as_str()).unwrap_or_default();
+                (ConnectorState::Failed, format!("its configuration is not valid any more: {first}"))
+            }
+            (TargetState::Running, Ok(_), None) => (ConnectorState::Unassigned, unassigned(scene)),
+            (TargetState::Running, Ok(_), Some(now)) => condition.assigned(scene, now),
+        };
+        if connector.target == TargetState::Running && condition.redundancy == Redundancy::Dual {
+            condition.at_risk = !condition.redundant();
+        }
+        condition
+    }
+
+    /// Both subscriptions connected, matched to each other, and a commit cut made since.
+    fn redundant(&self) -> bool {
+        let connected = |report: Option<&WriterReport>| report.is_some_and(|report| report.subscription.connected);
+        self.owner.is_some_and(|owner| owner.delivering && owner.redundant)
+            && connected(self.owner)
+            && connected(self.standby)
+    }
+
+    fn assigned(&self, scene: &Scene, now: &Assignment) -> (ConnectorState, String) {
+        let owner_name = scene.node_name(now.owner);
+        if !scene.may_be_up(now.owner) {
+            return match now.standby.filter(|standby| scene.may_be_up(*standby)) {
+                Some(standby) => {
+                    let text = format!("owner {owner_name} does not answer; {} takes over", scene.node_name(standby));
+                    (ConnectorState::Starting, text)
+                }
+                None => {
+                    let text = format!(
+                        "owner {owner_name} does not answer and no standby is up; it goes on when a node is back"
+                    );
+                    (ConnectorState::Unassigned, text)
+                }
+            };
+        }
+        let Some(owner) = self.owner else {
+            return (ConnectorState::Starting, format!("{owner_name} is starting it"));
+        };
+        if let Some(why) = &owner.failed {
+            return (ConnectorState::Failed, format!("{why}; correct the cause, then restart it"));
+        }
+        if !owner.delivering {
+            let why = owner.trouble.clone().unwrap_or_else(|| "its producer is being opened".to_owned());
+            return (ConnectorState::Starting, format!("{owner_name} cannot deliver yet: {why}; it goes on trying"));
+        }
+        let connected = |report: Option<&WriterReport>| report.is_some_and(|report| report.subscription.connected);
+        if !connected(self.owner) && !connected(self.standby) {
+            let why = reason(&owner.subscription.last_error);
+            return (ConnectorState::Starting, format!("no subscription is connected{why}; it goes on trying"));
+        }
+        (ConnectorState::Running, self.shortfall(scene, now, owner))
+    }
+
+    /// What a running connector lacks.
+    fn shortfall(&self, scene: &Scene, now: &Assignment, owner: &WriterReport) -> String {
+        if let Some(trouble) = &owner.trouble {
+            return format!("{trouble}; it goes on trying");
+        }
+        if self.redundancy == Redundancy::Single || self.redundant() {
+            return String::new();
+        }
+        let primary = scene.node_name(now.owner);
+        if !owner.subscription.connected {
+            let why = reason(&owner.subscription.last_error);
+            return format!("primary at {primary} is not connected{why}; nothing lost (secondary active)");
+        }
+        let Some(standby) = now.standby else {
+            return "one node only can take it, a second fault loses data; start, undrain or add a node".to_owned();
+        };
+        let secondary = scene.node_name(standby);
+        match self.standby {
+            None if !scene.may_be_up(standby) => {
+                format!("standby {secondary} does not answer; nothing lost (primary active), another takes its place")
+            }
+            None => format!("standby {secondary} is starting; nothing lost (primary active)"),
+            Some(report) if !report.subscription.connected => {
+                let why = reason(&report.subscription.last_error);
+                format!("secondary at {secondary} is not connected{why}; nothing lost (primary active)")
+            }
+            Some(_) if !owner.aligned => {
+                format!("secondary at {secondary} is not aligned yet; nothing lost (primary active)")
+            }
+            Some(_) => "aligned, redundant after the next commit; nothing lost".to_owned(),
+        }
+    }
+}
+
+fn unassigned(scene: &Scene) -> String {
+    let nodes = scene.state.nodes();
+    let up = nodes.values().filter(|node| scene.may_be_up(node.id)).count();
+    let free = nodes.values().filter(|node| scene.may_be_up(node.id) && !node.draining).count();
+    format!("no node has it: {up} of {} nodes are up, {free} take work; start or undrain a node", nodes.len())
+}
+
+fn reason(last_error: &str) -> String {
+    if last_error.is_empty() { String::new() } else { format!(" ({last_error})") }
+}
+
+/// One line per thing that is wrong with the cluster; empty when it is healthy.
+pub(super) fn problems(scene: &Scene) -> Vec<String> {
+    let mut problems = Vec::new();
+    if scene.raft.leader.is_none() {
+        problems.push(
+            "no leader: connectors go on where they run, nothing is moved or changed until most nodes are back"
+                .to_owned(),
+        );
+    }
+    for (id, record) in scene.state.nodes() {
+        if let Some(node) = scene.node(*id).filter(|node| !node.up) {
+            problems.push(format!(
+                "{name} is down, silent for {seconds} s; start it again, or if its disk is gone: wsctl node remove \
+                 {name}",
+                name = record.name,
+                seconds = node.last_contact_ms / 1_000,
+            ));
+        }
+    }
+    for connector in scene.state.connectors().values() {
+        let condition = Condition::of(scene, connector);
+        if !condition.message.is_empty() {
+            problems.push(format!("{}: {}", connector.name, condition.message));
+        }
+    }
+    problems
+}

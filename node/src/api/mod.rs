@@ -1,0 +1,3 @@
+//! What the outside may ask: metrics and probes over HTTP.
+
+pub mod http;

@@ -1,0 +1,279 @@
+//! The actor behind the coordinator's handle: hears reports, keeps verdicts, and while its node leads it proposes
+//! the assignments that placement asks for.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{broadcast, mpsc, watch};
+
+use super::{
+    facts::{self, Reports},
+    health::Health,
+};
+use crate::{
+    clock::wall_ms,
+    control::{self, State},
+    model::{
+        command::{Command, Outcome, Proposal},
+        connector::Writer,
+        event::Event,
+        ids::NodeId,
+        report::{ClusterView, NodeReport, NodeView},
+    },
+    raft::RaftHandle,
+    supervise::{Spawner, TaskKind},
+};
+
+/// How often silence is looked for.
+const TICK: Duration = Duration::from_millis(50);
+/// A probe that takes longer has failed.
+const PROBE_MS_MAX: u64 = 200;
+const INBOX_MAX: usize = 1_024;
+const EVENTS_MAX: usize = 1_024;
+
+/// What can happen to the coordinator besides time and Raft.
+#[derive(Debug)]
+pub(super) enum Heard {
+    Report { stream: u64, report: Box<NodeReport> },
+    StreamEnded { stream: u64, node: NodeId },
+    Probed { node: NodeId, alive: bool },
+}
+
+/// The cheap handle.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    inbox: mpsc::Sender<Heard>,
+    view: watch::Receiver<ClusterView>,
+    leads: watch::Receiver<bool>,
+    events: broadcast::Sender<Event>,
+}
+
+impl Handle {
+    pub(super) async fn tell(&self, heard: Heard) {
+        // The actor lives as long as the node; at its end nobody needs the message.
+        let _ = self.inbox.send(heard).await;
+    }
+
+    pub(super) fn leads(&self) -> bool {
+        *self.leads.borrow()
+    }
+
+    pub(super) fn view(&self) -> ClusterView {
+        self.view.borrow().clone()
+    }
+
+    pub(super) fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+}
+
+/// The actor.
+pub struct Coordinator {
+    raft: RaftHandle,
+    spawner: Spawner,
+    name: String,
+    myself: mpsc::Sender<Heard>,
+    inbox: mpsc::Receiver<Heard>,
+    view: watch::Sender<ClusterView>,
+    leads: watch::Sender<bool>,
+    events: broadcast::Sender<Event>,
+    health: Health,
+    reports: Reports,
+    was_up: BTreeMap<NodeId, bool>,
+    born: Instant,
+}
+
+/// Makes a coordinator and its handle.
+pub fn coordinator(raft: RaftHandle, name: String, spawner: Spawner) -> (Handle, Coordinator) {
+    let (myself, inbox) = mpsc::channel(INBOX_MAX);
+    let view = watch::Sender::new(ClusterView::default());
+    let leads = watch::Sender::new(false);
+    let (events, _) = broadcast::channel(EVENTS_MAX);
+    let handle =
+        Handle { inbox: myself.clone(), view: view.subscribe(), leads: leads.subscribe(), events: events.clone() };
+    let coordinator = Coordinator {
+        raft,
+        spawner,
+        name,
+        myself,
+        inbox,
+        view,
+        leads,
+        events,
+        health: Health::default(),
+        reports: Reports::new(),
+        was_up: BTreeMap::new(),
+        born: Instant::now(),
+    };
+    (handle, coordinator)
+}
+
+impl Coordinator {
+    /// Runs until it is dropped.
+    pub async fn run(mut self) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut status = self.raft.status();
+        let mut state = self.raft.state();
+        loop {
+            tokio::select! {
+                Some(heard) = self.inbox.recv() => self.heard(heard),
+                _ = tick.tick() => {}
+                _ = status.changed() => {}
+                _ = state.changed() => {}
+            }
+            while let Ok(heard) = self.inbox.try_recv() {
+                self.heard(heard);
+            }
+            self.follow_leadership();
+            if *self.leads.borrow() {
+                self.decide().await;
+            }
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.born.elapsed().as_millis() as u64
+    }
+
+    fn follow_leadership(&mut self) {
+        let (leads, term) = {
+            let status = self.raft.status();
+            let status = status.borrow();
+            (status.is_leader, status.term)
+        };
+        if leads == *self.leads.borrow() {
+            return;
+        }
+        if leads {
+            let members: Vec<NodeId> = self.raft.state().borrow().nodes().keys().copied().collect();
+            self.reports.clear();
+            for node in self.health.lead(members, self.now_ms()) {
+                self.probe(node);
+            }
+            self.event("raft.leader", format!("{} leads at term {term}", self.name));
+        }
+        self.leads.send_replace(leads);
+    }
+
+    fn heard(&mut self, heard: Heard) {
+        let now_ms = self.now_ms();
+        match heard {
+            Heard::Report { stream, mut report } => {
+                for event in report.events.drain(..) {
+                    let _ = self.events.send(event);
+                }
+                for suspect in std::mem::take(&mut report.suspects) {
+                    if self.health.suspected(suspect) {
+                        self.probe(suspect);
+                    }
+                }
+                self.health.heard(report.id, stream, now_ms);
+                self.reports.insert(report.id, *report);
+            }
+            Heard::StreamEnded { stream, node } => {
+                if self.health.stream_ended(node, stream) {
+                    self.probe(node);
+                }
+            }
+            Heard::Probed { node, alive } => self.health.probed(node, alive),
+        }
+    }
+
+    fn probe(&self, node: NodeId) {
+        let address = self.raft.state().borrow().nodes().get(&node).map(|n| n.internal_address.clone());
+        let Some(address) = address else { return };
+        let (peers, myself) = (self.raft.peers(), self.myself.clone());
+        self.spawner.spawn(TaskKind::Probe, format!("probe of node {node}"), |_| async move {
+            let alive = peers.probe(node, &address, PROBE_MS_MAX).await;
+            myself.send(Heard::Probed { node, alive }).await?;
+            Ok(())
+        });
+    }
+
+    /// Compares what should be with what is assigned, and proposes the differences.
+    async fn decide(&mut self) {
+        let now_ms = self.now_ms();
+        let state = self.raft.state().borrow().clone();
+        let members: Vec<NodeId> = state.nodes().keys().copied().collect();
+        self.health.members(&members, now_ms);
+        self.reports.retain(|id, _| members.contains(id));
+        self.publish(&state, now_ms);
+        let nodes = facts::nodes(&state, &self.reports, |id| self.health.is_up(id, now_ms));
+        let writers = facts::writers(&state, &self.reports);
+        for placement in control::solve(&nodes, &writers) {
+            let Some(writer) = state.writers().get(&placement.writer) else { continue };
+            if differs(writer, placement.owner, placement.standby) {
+                let command = Command::Assign {
+                    writer: placement.writer,
+                    expected_epoch: writer.assignment.as_ref().map(|a| a.epoch).unwrap_or_default(),
+                    expected_standby: writer.assignment.as_ref().and_then(|a| a.standby),
+                    owner: placement.owner,
+                    standby: placement.standby,
+                };
+                self.propose(command).await;
+            }
+        }
+        for (writer, assignment) in facts::restarted_owners(&state, &self.reports) {
+            let unchanged = self.raft.state().borrow().writers().get(&writer).map(|w| w.assignment.clone())
+                == Some(Some(assignment.clone()));
+            if unchanged && self.health.is_up(assignment.owner, now_ms) {
+                self.propose(Command::NewEpoch { writer, expected_epoch: assignment.epoch }).await;
+            }
+        }
+    }
+
+    async fn propose(&self, command: Command) {
+        let text = format!("{command:?}");
+        let proposal = Proposal { request_id: String::new(), proposed_at_ms: wall_ms(), command };
+        match self.raft.propose(proposal).await {
+            Ok(Outcome::Done { revision }) => {
+                tracing::info!(revision, command = %text, "coordinator.assigned");
+            }
+            // Somebody was quicker, or the state moved on: the next round sees it.
+            Ok(outcome) => tracing::debug!(?outcome, command = %text, "coordinator.refused"),
+            Err(error) => tracing::warn!(%error, command = %text, "coordinator.unproposed"),
+        }
+    }
+
+    fn publish(&mut self, state: &Arc<State>, now_ms: u64) {
+        let mut view = ClusterView { leader: self.raft.status().borrow().node_id, nodes: BTreeMap::new() };
+        for (id, record) in state.nodes() {
+            let up = self.health.is_up(*id, now_ms);
+            if self.was_up.insert(*id, up).is_some_and(|was| was != up) {
+                let (kind, text) = if up { ("node.up", "reports again") } else { ("node.down", "does not answer") };
+                self.event(kind, format!("node {} {text}", record.name));
+            }
+            let report = self.reports.get(id).cloned().unwrap_or_else(|| NodeReport {
+                id: *id,
+                name: record.name.clone(),
+                ..NodeReport::default()
+            });
+            let last_contact_ms = self.health.silent_ms(*id, now_ms);
+            view.nodes.insert(*id, NodeView { report, up, last_contact_ms });
+        }
+        self.view.send_replace(view);
+    }
+
+    fn event(&self, kind: &str, message: String) {
+        tracing::info!(%message, "{kind}");
+        // Nobody listening is nobody to tell.
+        let _ = self.events.send(Event {
+            at_ms: wall_ms(),
+            kind: kind.to_owned(),
+            node: self.name.clone(),
+            connector: String::new(),
+            epoch: 0,
+            message,
+            attributes: BTreeMap::new(),
+        });
+    }
+}
+
+fn differs(writer: &Writer, owner: Option<NodeId>, standby: Option<NodeId>) -> bool {
+    writer.assignment.as_ref().map(|a| a.owner) != owner
+        || writer.assignment.as_ref().and_then(|a| a.standby) != standby
+}

@@ -1,0 +1,27 @@
+//! Who lives, and who should own what: presence of all nodes at the leader, and the leader's assignments.
+//!
+//! Every node keeps one `client` stream to the leader; `server` feeds them to the `actor`, which runs on every node and
+//! decides only while its node leads. `health` (who is up) and `facts` (what placement is told) are pure.
+//! Killing a healthy owner by mistake costs one takeover and no data, because Kafka fences; so this room prefers to be
+//! quick. It never stops a writer: it only proposes assignments.
+
+mod actor;
+mod client;
+mod facts;
+mod health;
+mod server;
+
+pub use actor::{Coordinator, Handle, coordinator};
+pub use client::{Local, keep_present};
+pub use server::PresenceServer;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{event::Event, report::ClusterView};
+
+/// What the leader tells every node, as JSON in `PresenceView`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Bulletin {
+    view: ClusterView,
+    events: Vec<Event>,
+}

@@ -1,0 +1,263 @@
+//! One producer object of librdkafka, with the thread that collects its delivery reports. `producer` owns it, calls it
+//! from its own thread only, and decides when it is finished; a `Client` never re-opens itself.
+//!
+//! rdkafka's `poll` returns at its deadline, however many events it saw, and spins through the last millisecond before
+//! it; its `flush` and `commit_transaction` poll in 100 ms slices while a report is outstanding. Hence: a thread that
+//! polls in long slices, a caller that waits for the reports on a condition, and a commit only when none is missing.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    error::KafkaError,
+    message::{Header, OwnedHeaders},
+    producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig},
+};
+
+use super::{
+    error::{self, Class, Error, Waited, class, rejected},
+    events::{Events, Reports},
+    options::{HIDDEN_RETRY_MS, MESSAGE_TIMEOUT_MS, Options, Target},
+    record::{HEADER_KEY, OutRecord, STAMP_BYTES, cluster_tag},
+};
+
+/// Spins 1 ms per slice (see above), so 0.4 % of a core; bounds how long a finished client lingers.
+const POLL_SLICE_MS: u64 = 250;
+/// librdkafka's own bound on a record's framing, rounded up (rd_kafka_msg_max_wire_size, rdkafka_msg.h).
+const FRAMING_BYTES_MAX: usize = 128 + HEADER_KEY.len() + STAMP_BYTES;
+/// Reports are due at message.timeout.ms; the rest is for the threads in between.
+const REPORTS_MS_MAX: u64 = MESSAGE_TIMEOUT_MS + 2_000;
+const ABANDON_MS_MAX: u64 = 400;
+const EVENTS_PER_DRAIN_MAX: usize = 32;
+
+/// A producer object. Dropping it never blocks: the object is destroyed on another thread.
+pub(super) struct Client {
+    producer: Arc<BaseProducer<Events>>,
+    target: Target,
+    cluster: u32,
+    bootstrap: String,
+    /// Set once, to end the poller. Relaxed is enough: it orders nothing but itself.
+    stop: Arc<AtomicBool>,
+    polled: bool,
+}
+
+/// A transaction that is in the topic.
+#[derive(Debug)]
+pub(super) struct Written {
+    /// Per touched partition, the offset after the last record.
+    pub(super) next_offsets: Vec<(i32, i64)>,
+    /// The commit may contain a hidden second attempt: this client must not begin again.
+    pub(super) slow: bool,
+    pub(super) took: Duration,
+}
+
+impl Client {
+    /// Creates the object, which starts to connect in the background.
+    pub(super) fn create(options: &Options, transactional_id: &str, target: &Target) -> Result<Self, Error> {
+        let producer: BaseProducer<Events> = options
+            .for_producer(transactional_id)
+            .create_with_context(Events::default())
+            // The text may repeat a value, and so a secret; `Options::check` has named bad properties before.
+            .map_err(|_| rejected("the producer's configuration", "see the properties passed through"))?;
+        Ok(Self {
+            producer: Arc::new(producer),
+            target: target.clone(),
+            cluster: cluster_tag(&options.cluster),
+            bootstrap: options.bootstrap.clone(),
+            stop: Arc::new(AtomicBool::new(false)),
+            polled: false,
+        })
+    }
+
+    /// Connects to a broker and to the partition's leader, and returns a round trip's duration. The connection to the
+    /// transaction coordinator cannot be had before `init`.
+    pub(super) fn connect(&self, within: Duration) -> Result<Duration, Error> {
+        let waited = Waited { bootstrap: &self.bootstrap, since: Instant::now() };
+        let unanswered = |e: KafkaError| {
+            self.drain_events();
+            waited.or_trouble(e.to_string(), self.producer.context().take_trouble())
+        };
+        let (topic, partition) = (self.target.topic.as_str(), self.target.partition);
+        let client = self.producer.client();
+        let metadata = client.fetch_metadata(Some(topic), within).map_err(unanswered)?;
+        let known = metadata.topics().iter().find(|t| t.name() == topic);
+        let missing = |why: String| Error::TopicMissing { topic: topic.to_owned(), why };
+        match known {
+            Some(t) if t.partitions().iter().any(|p| p.id() == partition) => {}
+            Some(t) if !t.partitions().is_empty() => {
+                return Err(missing(format!("has no partition {partition}, only {}", t.partitions().len())));
+            }
+            _ => return Err(missing("does not exist".to_owned())),
+        }
+        // The answer does not matter; the connection that it leaves behind does.
+        client.fetch_watermarks(topic, partition, within).map_err(unanswered)?;
+        let asked = Instant::now();
+        client.fetch_metadata(Some(topic), within).map_err(unanswered)?;
+        Ok(asked.elapsed())
+    }
+
+    /// Fences every earlier producer of the same transactional id and ends its open transaction. A call that timed out
+    /// goes on in the background and may be repeated.
+    pub(super) fn init(&self, within: Duration) -> Result<(), Error> {
+        let waited = Waited { bootstrap: &self.bootstrap, since: Instant::now() };
+        self.producer.init_transactions(within).map_err(|e| {
+            self.drain_events();
+            error::at_init(&e, waited, self.producer.context().take_trouble())
+        })
+    }
+
+    /// Starts to collect delivery reports; needed before the first `write`.
+    pub(super) fn poll_in_background(&mut self) {
+        let (producer, stop) = (Arc::clone(&self.producer), Arc::clone(&self.stop));
+        self.polled = spawn("kafka-poll", move || {
+            while !stop.load(Ordering::Relaxed) {
+                producer.poll(Duration::from_millis(POLL_SLICE_MS));
+            }
+        });
+    }
+
+    /// Writes `records` in one transaction. On any error this client is finished.
+    pub(super) fn write(&self, records: &[OutRecord], commit_within: Duration) -> Result<Written, Error> {
+        let began = Instant::now();
+        self.producer.begin_transaction().map_err(|e| error::at_begin(&e))?;
+        let deadline = began + Duration::from_millis(REPORTS_MS_MAX);
+        self.producer.context().expect(records.len());
+        for (position, record) in records.iter().enumerate() {
+            self.send(position, record)?;
+        }
+        let reports = self.producer.context().wait_until(deadline);
+        if !reports.failed.is_empty() {
+            return Err(self.undelivered(&reports, records));
+        }
+        self.settle(deadline);
+        if reports.missing > 0 {
+            let why = format!("{} of {} records had no delivery report", reports.missing, records.len());
+            return Err(Error::Aborted { why });
+        }
+        let committing = Instant::now();
+        self.producer.commit_transaction(commit_within).map_err(|e| error::at_commit(&e))?;
+        // librdkafka re-sends an EndTxn that timed out or lost its connection, with the same epoch and without telling
+        // (rdkafka_txnmgr.c:2231, 2316), but never sooner than this. A late first copy would end a *later* transaction
+        // of the same producer. So a slow commit, though it is one, is the last of its producer.
+        let slow = committing.elapsed() >= Duration::from_millis(HIDDEN_RETRY_MS);
+        Ok(Written { next_offsets: reports.next_offsets, slow, took: began.elapsed() })
+    }
+
+    /// Asks the coordinator to end the open transaction, so that it does not hold readers back until it expires. Only a
+    /// courtesy: nobody waits for it or believes it, and the next `init` does the same with certainty.
+    pub(super) fn abandon(&self) {
+        let _ = self.producer.abort_transaction(Duration::from_millis(ABANDON_MS_MAX));
+    }
+
+    fn send(&self, position: usize, record: &OutRecord) -> Result<(), Error> {
+        let stamp = record.stamp(self.cluster).encode();
+        let headers =
+            OwnedHeaders::new_with_capacity(1).insert(Header { key: HEADER_KEY, value: Some(stamp.as_slice()) });
+        let timestamp_ms = i64::try_from(record.received_at_ns / 1_000_000).unwrap_or(i64::MAX);
+        let out: BaseRecord<'_, (), [u8], usize> = BaseRecord::with_opaque_to(&self.target.topic, position)
+            .partition(self.target.partition)
+            .payload(record.payload.as_ref())
+            .timestamp(timestamp_ms)
+            .headers(headers);
+        self.producer.send(out).map_err(|(e, _)| self.undeliverable(&e, record))
+    }
+
+    /// Waits for librdkafka to count the reported messages as gone: it does so just after the last report, and rdkafka
+    /// would meet the moment in between with a 100 ms poll inside the commit.
+    fn settle(&self, deadline: Instant) {
+        while self.producer.in_flight_count() > 0 && Instant::now() < deadline {
+            thread::sleep(Duration::from_micros(20));
+        }
+    }
+
+    fn undeliverable(&self, error: &KafkaError, record: &OutRecord) -> Error {
+        let code = error.rdkafka_error_code();
+        self.consequence(code.map_or(Class::Other, class), error.to_string(), Some(record))
+    }
+
+    /// Names one cause for all failed records: fencing before anything else, and of several refused records the
+    /// largest, since librdkafka fails a whole batch for one record that is too large.
+    fn undelivered(&self, reports: &Reports, records: &[OutRecord]) -> Error {
+        if let Some((code, why)) = self.producer.client().fatal_error() {
+            return self.consequence(class(code), why, None);
+        }
+        let rank = |class| match class {
+            Class::Fenced => 3,
+            Class::Rejected => 2,
+            Class::TopicMissing => 1,
+            Class::Unreachable | Class::Other => 0,
+        };
+        let size = |position: usize| records.get(position).map_or(0, |record| record.payload.len());
+        let worst = reports.failed.iter().max_by_key(|failed| (rank(class(failed.code)), size(failed.position)));
+        let Some(worst) = worst else {
+            return Error::Aborted { why: "a record failed without a reason".to_owned() };
+        };
+        let why = KafkaError::MessageProduction(worst.code).to_string();
+        let why = format!("{} of {} records failed: {why}", reports.failed.len(), records.len());
+        self.consequence(class(worst.code), why, records.get(worst.position))
+    }
+
+    /// Before EndTxn was sent nothing can have been committed, so what is neither fenced nor refused is `Aborted`.
+    fn consequence(&self, class: Class, why: String, record: Option<&OutRecord>) -> Error {
+        match class {
+            Class::Fenced => Error::Fenced { why },
+            Class::TopicMissing => Error::TopicMissing { topic: self.target.topic.clone(), why },
+            Class::Rejected => match record {
+                Some(record) => refused_record(record, &self.target.topic, why),
+                None => rejected(format!("to write to topic {}", self.target.topic), why),
+            },
+            Class::Unreachable | Class::Other => Error::Aborted { why },
+        }
+    }
+
+    /// Lets librdkafka report trouble while nobody polls yet. Each `poll` of zero duration serves at most one event.
+    fn drain_events(&self) {
+        for _ in 0..EVENTS_PER_DRAIN_MAX {
+            self.producer.poll(Duration::ZERO);
+        }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // What is still queued must not be sent by an object that nobody watches.
+        self.producer.purge(PurgeConfig::default().queue().inflight());
+        if !self.polled {
+            // Destroying joins librdkafka's threads. With a poller, the poller drops the last reference.
+            let producer = Arc::clone(&self.producer);
+            spawn("kafka-drop", move || drop(producer));
+        }
+    }
+}
+
+/// Names the first record that the client would not take, before a transaction is begun for it.
+pub(super) fn check_sizes(records: &[OutRecord], bytes_max: usize, topic: &str) -> Result<(), Error> {
+    match records.iter().find(|record| record.payload.len() + FRAMING_BYTES_MAX > bytes_max) {
+        Some(record) => {
+            let limit = format!("message.max.bytes is {bytes_max}, framing included; raise it here and at the topic");
+            Err(refused_record(record, topic, limit))
+        }
+        None => Ok(()),
+    }
+}
+
+fn refused_record(record: &OutRecord, topic: &str, why: String) -> Error {
+    let (sequence, bytes) = (record.sequence, record.payload.len());
+    Error::Rejected {
+        what: format!("record {sequence} of epoch {} ({bytes} bytes) for topic {topic}", record.epoch),
+        why,
+        sequence: Some(sequence),
+    }
+}
+
+/// Starts a detached thread; returns whether it runs.
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> bool {
+    thread::Builder::new().name(name.to_owned()).spawn(body).is_ok()
+}

@@ -1,0 +1,275 @@
+//! How to reach Kafka, and what a producer or reader of Twinfeed is configured like. `config` fills `Options`; the
+//! other files of the room turn them into librdkafka's configuration here and nowhere else.
+//!
+//! Safety does not depend on configuration: whatever fencing, exactly-once and bounded takeovers rest on is fixed
+//! here, and the pass-through accepts only properties that cannot touch it.
+
+use std::collections::BTreeMap;
+
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+
+use super::error::{Error, rejected};
+use crate::model::ids::ClusterId;
+
+/// Broker-side life of a silent transaction. It bounds how long a dead writer that nobody replaces holds back
+/// `read_committed` consumers; a takeover does not wait for it.
+const TRANSACTION_TIMEOUT_MS: u64 = 10_000;
+/// Below the transaction's life: a record is delivered or failed before the coordinator aborts its transaction.
+pub(super) const MESSAGE_TIMEOUT_MS: u64 = 8_000;
+const SOCKET_TIMEOUT_MS: u64 = 5_000;
+/// librdkafka re-sends a request this long after a failed attempt, less 20 % jitter (rdkafka_broker.c:2985).
+const RETRY_BACKOFF_MS: u64 = 500;
+/// A call that took longer may contain a hidden second attempt, whose first copy may still arrive.
+pub(super) const HIDDEN_RETRY_MS: u64 = RETRY_BACKOFF_MS * 8 / 10;
+/// librdkafka's default, and just below the broker's default limit of a batch.
+const MESSAGE_BYTES_MAX: usize = 1_000_000;
+/// Records that may wait in one producer; also the most that one write may carry.
+pub(super) const RECORDS_MAX: usize = 500_000;
+const READER_QUEUE_KBYTES_MAX: u64 = 32_768;
+
+/// Properties that may be passed through to every client.
+const ALLOWED: &[&str] = &[
+    "broker.address.family",
+    "broker.address.ttl",
+    "client.dns.lookup",
+    "client.id",
+    "client.rack",
+    "connections.max.idle.ms",
+    "enable.ssl.certificate.verification",
+    "https.ca.location",
+    "https.ca.pem",
+    "log.connection.close",
+    "message.max.bytes",
+    "metadata.max.age.ms",
+    "receive.message.max.bytes",
+    "reconnect.backoff.max.ms",
+    "reconnect.backoff.ms",
+    "security.protocol",
+    "socket.connection.setup.timeout.ms",
+    "socket.receive.buffer.bytes",
+    "socket.send.buffer.bytes",
+    "topic.metadata.refresh.interval.ms",
+];
+/// Properties that may be passed through and make sense for producers only.
+const ALLOWED_FOR_PRODUCERS: &[&str] = &[
+    "batch.num.messages",
+    "batch.size",
+    "compression.codec",
+    "compression.level",
+    "compression.type",
+    "queue.buffering.max.kbytes",
+];
+/// Families that may be passed through, except for what `REFUSED_FAMILIES` takes out again.
+const ALLOWED_FAMILIES: &[&str] = &["sasl.", "ssl."];
+/// They load code or run a shell command: a property file must not be a way to do either.
+const REFUSED_FAMILIES: &[&str] = &["sasl.kerberos.kinit.cmd", "ssl.engine.", "ssl.providers"];
+
+/// How to reach Kafka. Made by `config`; the same for all writers of a node.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Goes into every record, so that a takeover can tell its own records from another cluster's.
+    pub cluster: ClusterId,
+    /// `host:port`, comma-separated.
+    pub bootstrap: String,
+    /// Passed to librdkafka as they are, after `check`.
+    pub properties: BTreeMap<String, String>,
+    /// How long `Warm::open` may try; default 10,000.
+    pub open_ms_max: u64,
+    /// How long a commit may be waited for before its outcome counts as unknown; default 5,000.
+    pub commit_ms_max: u64,
+    /// How long a tail read or an offset query may take; default 10,000.
+    pub read_ms_max: u64,
+    /// How long looking up or creating a topic may take; default 10,000.
+    pub topic_ms_max: u64,
+    /// Most records that a tail read returns; default 1,000,000 (about 80 bytes each).
+    pub tail_records_max: usize,
+}
+
+/// Where a producer's records go. All records of a stream go to one partition: Kafka orders nothing beyond it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    pub topic: String,
+    pub partition: i32,
+}
+
+impl Target {
+    /// Returns partition 0 of `topic`.
+    pub fn new(topic: impl Into<String>) -> Self {
+        Self { topic: topic.into(), partition: 0 }
+    }
+}
+
+impl Options {
+    /// Returns the options with every default.
+    pub fn new(cluster: ClusterId, bootstrap: impl Into<String>) -> Self {
+        Self {
+            cluster,
+            bootstrap: bootstrap.into(),
+            properties: BTreeMap::new(),
+            open_ms_max: 10_000,
+            commit_ms_max: 5_000,
+            read_ms_max: 10_000,
+            topic_ms_max: 10_000,
+            tail_records_max: 1_000_000,
+        }
+    }
+
+    /// Refuses properties that are not on the allow-list and values that librdkafka does not take. Never repeats a
+    /// value: any of them may be a secret.
+    pub fn check(&self) -> Result<(), Error> {
+        if self.bootstrap.trim().is_empty() {
+            return Err(rejected("kafka bootstrap", "it is empty; give host:port"));
+        }
+        for (key, value) in &self.properties {
+            if !is_allowed(key) {
+                return Err(rejected(format!("property {key}"), why_refused(key)));
+            }
+            let taken = ClientConfig::new().set(key, value).create_native_config();
+            if taken.is_err() {
+                return Err(rejected(format!("property {key}"), "librdkafka does not take its name or its value"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the largest record that the client takes, in bytes.
+    pub(super) fn message_bytes_max(&self) -> usize {
+        self.properties.get("message.max.bytes").and_then(|value| value.parse().ok()).unwrap_or(MESSAGE_BYTES_MAX)
+    }
+
+    pub(super) fn for_producer(&self, transactional_id: &str) -> ClientConfig {
+        let mut config = self.common(|key| !key.is_empty());
+        config
+            .set("transactional.id", transactional_id)
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS.to_string())
+            .set("message.timeout.ms", MESSAGE_TIMEOUT_MS.to_string())
+            .set("queue.buffering.max.messages", RECORDS_MAX.to_string())
+            // A batch is complete when it is handed over: waiting for more only adds to the silence of a takeover.
+            .set("linger.ms", "0")
+            // A deleted topic fails its records soon instead of holding them for 30 s.
+            .set("topic.metadata.propagation.max.ms", "3000");
+        config
+    }
+
+    /// Returns the configuration of a reader without group membership: `assign` needs a group name, but nothing here
+    /// joins or commits.
+    pub(super) fn for_reader(&self) -> ClientConfig {
+        let mut config = self.common(|key| !ALLOWED_FOR_PRODUCERS.contains(&key));
+        config
+            .set("group.id", format!("twinfeed.{}.tail", self.cluster))
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "earliest")
+            .set("isolation.level", "read_committed")
+            // The only reliable end: control markers occupy offsets that no record ever has.
+            .set("enable.partition.eof", "true")
+            // How long the empty fetch at the end waits; it is part of every takeover.
+            .set("fetch.wait.max.ms", "5")
+            .set("fetch.error.backoff.ms", "20")
+            .set("queued.max.messages.kbytes", READER_QUEUE_KBYTES_MAX.to_string());
+        config
+    }
+
+    /// Returns the configuration for metadata and topic creation.
+    pub(super) fn for_topics(&self) -> ClientConfig {
+        self.common(|key| !ALLOWED_FOR_PRODUCERS.contains(&key))
+    }
+
+    fn common(&self, keep: impl Fn(&str) -> bool) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("client.id", "twinfeed").set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "1000");
+        for (key, value) in self.properties.iter().filter(|(key, _)| keep(key)) {
+            config.set(key, value);
+        }
+        // After the pass-through: what is set here wins.
+        config
+            .set("bootstrap.servers", &self.bootstrap)
+            .set("socket.timeout.ms", SOCKET_TIMEOUT_MS.to_string())
+            .set("retry.backoff.ms", RETRY_BACKOFF_MS.to_string())
+            .set("retry.backoff.max.ms", (2 * RETRY_BACKOFF_MS).to_string())
+            .set("socket.keepalive.enable", "true")
+            .set("socket.nagle.disable", "true")
+            .set_log_level(RDKafkaLogLevel::Warning);
+        config
+    }
+}
+
+fn is_allowed(key: &str) -> bool {
+    ALLOWED.contains(&key)
+        || ALLOWED_FOR_PRODUCERS.contains(&key)
+        || (ALLOWED_FAMILIES.iter().any(|family| key.starts_with(family))
+            && !REFUSED_FAMILIES.iter().any(|family| key.starts_with(family)))
+}
+
+fn why_refused(key: &str) -> &'static str {
+    match key {
+        "transactional.id" | "acks" | "request.required.acks" | "enable.idempotence" => {
+            "fencing and exactly-once rest on it; remove it"
+        }
+        "transaction.timeout.ms" | "message.timeout.ms" | "socket.timeout.ms" | "retry.backoff.ms" | "linger.ms" => {
+            "the timing of a takeover rests on it; remove it"
+        }
+        "debug" => "librdkafka's debug log may show credentials; remove it",
+        _ if REFUSED_FAMILIES.iter().any(|family| key.starts_with(family)) || key == "plugin.library.paths" => {
+            "it loads code or runs a command; remove it"
+        }
+        _ => "it is not on the list of properties that may be passed through; remove it",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(key: &str, value: &str) -> Options {
+        let mut options = Options::new(ClusterId("c".to_owned()), "127.0.0.1:1");
+        options.properties.insert(key.to_owned(), value.to_owned());
+        options
+    }
+
+    #[test]
+    fn what_safety_rests_on_cannot_be_configured() {
+        for key in [
+            "transactional.id",
+            "acks",
+            "enable.idempotence",
+            "retry.backoff.ms",
+            "plugin.library.paths",
+            "ssl.engine.location",
+            "sasl.kerberos.kinit.cmd",
+            "debug",
+            "no.such.property",
+        ] {
+            let refused = with(key, "1").check();
+            assert!(matches!(&refused, Err(Error::Rejected { what, .. }) if what.contains(key)), "{key}: {refused:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_never_repeats_the_value() {
+        let refused = with("security.protocol", "hunter2").check().expect_err("no such protocol");
+        assert!(!format!("{refused} {refused:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn security_properties_pass_through() {
+        with("security.protocol", "ssl").check().expect("a known protocol");
+        let config = with("sasl.username", "feeds").for_producer("t");
+        assert_eq!(config.get("sasl.username"), Some("feeds"));
+    }
+
+    #[test]
+    fn fixed_properties_win_over_the_pass_through() {
+        let config = with("socket.timeout.ms", "1").for_producer("t");
+        assert_eq!(config.get("socket.timeout.ms"), Some("5000"));
+    }
+
+    #[test]
+    fn producer_properties_stay_away_from_readers() {
+        let options = with("compression.type", "zstd");
+        assert_eq!(options.for_producer("t").get("compression.type"), Some("zstd"));
+        assert_eq!(options.for_reader().get("compression.type"), None);
+    }
+}

@@ -1,0 +1,156 @@
+//! A WebSocket URL: checked with the messages of the connector that Twinfeed replaces, split into what a dial needs,
+//! and shown only without user info and query (both carry tokens). Used by the specification and by `feed`.
+
+use super::secret::Secret;
+
+/// A configured URL, which may hold references or tokens; only its public form is ever shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FeedUrl {
+    /// As configured.
+    pub text: Secret,
+    /// Scheme, host, port and path.
+    pub public: String,
+}
+
+/// Where to connect and what to ask for, from a URL whose references are resolved. Its path may hold a token.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// TLS is wanted (`wss`).
+    pub secure: bool,
+    /// Host name or address, without the brackets of IPv6.
+    pub host: String,
+    pub port: u16,
+    /// `host` or `host:port` as written, for the Host header; without user info.
+    pub authority: String,
+    /// Begins with `/`.
+    pub path_and_query: String,
+    /// User info was present; it is never sent.
+    pub had_user_info: bool,
+}
+
+impl FeedUrl {
+    /// Checks a configured URL; a reference counts as one unknown letter.
+    ///
+    /// # Errors
+    /// The message of the original connector's validator.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let text = Secret::new(text.trim());
+        let endpoint = Endpoint::parse(&text.with_references_as("x"))?;
+        let public = if text.parts().len() > 1 || text.is_reference() {
+            // Where a reference stands may be the host itself: show it unresolved, with the rest cut at the query.
+            public_url(text.expose())
+        } else {
+            endpoint.public()
+        };
+        Ok(Self { text, public })
+    }
+}
+
+impl Endpoint {
+    /// Splits a URL.
+    ///
+    /// # Errors
+    /// The message of the original connector's validator, without user info or query.
+    pub fn parse(url: &str) -> Result<Self, String> {
+        let url = url.trim();
+        if url.is_empty() {
+            return Err("WebSocket URL cannot be null or empty".into());
+        }
+        let Some((scheme, rest)) = url.split_once("://") else {
+            return Err("WebSocket URL must have a scheme (ws:// or wss://)".into());
+        };
+        let secure = match scheme.to_ascii_lowercase().as_str() {
+            "ws" => false,
+            "wss" => true,
+            _ => return Err(format!("WebSocket URL must use ws:// or wss:// scheme, got: {scheme}")),
+        };
+        let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(authority_end);
+        let (had_user_info, authority) = match authority.rsplit_once('@') {
+            Some((_, host)) => (true, host),
+            None => (false, authority),
+        };
+        if authority.is_empty() || authority.starts_with(':') {
+            return Err("WebSocket URL must have a valid host".into());
+        }
+        let path = path.split('#').next().unwrap_or_default();
+        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+        let syntax = |what: &str| format!("Invalid WebSocket URL syntax: {what} in {}", public_url(url));
+        let parsed: http::uri::Authority = authority.parse().map_err(|_| syntax("bad host or port"))?;
+        let path: http::uri::PathAndQuery = path.parse().map_err(|_| syntax("bad character in the path or query"))?;
+        // `Authority` accepts `host:` and `host:99999`; an endpoint must name a real port or none.
+        let after_host = &authority[parsed.host().len()..];
+        let port = match after_host.strip_prefix(':') {
+            None => default_port(secure),
+            Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or_else(|| syntax("bad port"))?,
+        };
+        let host = parsed.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let (authority, path_and_query) = (authority.to_owned(), path.as_str().to_owned());
+        Ok(Self { secure, host, port, authority, path_and_query, had_user_info })
+    }
+
+    /// The URL without user info and query.
+    pub fn public(&self) -> String {
+        let scheme = if self.secure { "wss" } else { "ws" };
+        let path = self.path_and_query.split('?').next().unwrap_or_default();
+        format!("{scheme}://{}{path}", self.authority)
+    }
+}
+
+const fn default_port(secure: bool) -> u16 {
+    if secure { 443 } else { 80 }
+}
+
+/// Any URL-like text without user info, query and fragment. Never fails: it is for messages about bad URLs.
+pub fn public_url(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    let authority_end = rest.find('/').unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(authority_end);
+    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let colon = if scheme.is_empty() { "" } else { "://" };
+    format!("{scheme}{colon}{authority}{path}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(url: &str) -> String {
+        FeedUrl::parse(url).expect_err("must be refused")
+    }
+
+    #[test]
+    fn speaks_the_words_of_the_original_validator() {
+        assert_eq!(refused("  "), "WebSocket URL cannot be null or empty");
+        assert_eq!(refused("example.org/x"), "WebSocket URL must have a scheme (ws:// or wss://)");
+        assert_eq!(refused("http://x"), "WebSocket URL must use ws:// or wss:// scheme, got: http");
+        assert_eq!(refused("ws:///x"), "WebSocket URL must have a valid host");
+        assert_eq!(refused("ws://:80/x"), "WebSocket URL must have a valid host");
+        assert!(refused("ws://u:canary@a b/x?canary").starts_with("Invalid WebSocket URL syntax: "));
+        assert!(!refused("ws://u:canary@a b/x?canary").contains("canary"));
+        for bad in ["ws://h:0/", "ws://h:99999/", "ws://h:/", "ws://h:x/"] {
+            assert!(refused(bad).contains("bad"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn splits_what_a_dial_needs() {
+        let e = Endpoint::parse("WSS://user:pw@Example.org:8443/a/b?t=1#f").expect("valid");
+        assert_eq!((e.secure, e.host.as_str(), e.port, e.had_user_info), (true, "Example.org", 8443, true));
+        assert_eq!((e.authority.as_str(), e.path_and_query.as_str()), ("Example.org:8443", "/a/b?t=1"));
+        let e = Endpoint::parse("ws://[::1]:9/").expect("valid");
+        assert_eq!((e.host.as_str(), e.port), ("::1", 9));
+        let e = Endpoint::parse("wss://h?x=1").expect("valid");
+        assert_eq!((e.port, e.path_and_query.as_str()), (443, "/?x=1"));
+    }
+
+    #[test]
+    fn the_public_form_has_no_user_info_and_no_query() {
+        let url = FeedUrl::parse("wss://u:canary@h:1/p?token=canary").expect("valid");
+        assert_eq!(url.public, "wss://h:1/p");
+        assert!(!format!("{url:?}").contains("canary"));
+        let url = FeedUrl::parse("wss://${env:HOST}/p?t=${env:T}").expect("valid");
+        assert_eq!(url.public, "wss://${env:HOST}/p");
+    }
+}

@@ -1,0 +1,96 @@
+//! Counts, rate and latency of one writer, for its report. Pure: the writer says when.
+
+use std::collections::VecDeque;
+
+/// Width of a latency bucket: 5 %, so a quantile is off by that much at most.
+const BUCKET_RATIO: f64 = 1.05;
+/// Covers 1 us to about 20 minutes.
+const BUCKETS: usize = 432;
+/// The rate is taken over this many milliseconds.
+const RATE_SPAN_MS: u64 = 5_000;
+
+/// Latency quantiles in fixed memory.
+#[derive(Debug)]
+pub(super) struct Latency {
+    buckets: Vec<u64>,
+    count: u64,
+}
+
+impl Default for Latency {
+    fn default() -> Self {
+        Self { buckets: vec![0; BUCKETS], count: 0 }
+    }
+}
+
+impl Latency {
+    /// Adds one measurement, in microseconds.
+    pub(super) fn record(&mut self, us: u64) {
+        let bucket = (us.max(1) as f64).log(BUCKET_RATIO) as usize;
+        self.buckets[bucket.min(BUCKETS - 1)] += 1;
+        self.count += 1;
+    }
+
+    /// The upper end of the bucket that holds quantile `q` (0..=1), in milliseconds; 0 before any measurement.
+    pub(super) fn quantile_ms(&self, q: f64) -> f64 {
+        let rank = (self.count as f64 * q).ceil() as u64;
+        let mut seen = 0;
+        for (bucket, n) in self.buckets.iter().enumerate() {
+            seen += n;
+            if seen >= rank && seen > 0 {
+                return BUCKET_RATIO.powi(bucket as i32 + 1) / 1_000.0;
+            }
+        }
+        0.0
+    }
+}
+
+/// Committed records per second over the last five seconds.
+#[derive(Debug, Default)]
+pub(super) struct Rate {
+    samples: VecDeque<(u64, u64)>,
+}
+
+impl Rate {
+    /// Notes the running total at `at_ms`.
+    pub(super) fn sample(&mut self, at_ms: u64, total: u64) {
+        self.samples.push_back((at_ms, total));
+        while self.samples.front().is_some_and(|&(at, _)| at_ms.saturating_sub(at) > RATE_SPAN_MS) {
+            self.samples.pop_front();
+        }
+    }
+
+    /// Records per second between the oldest and the newest sample.
+    pub(super) fn per_second(&self) -> f64 {
+        match (self.samples.front(), self.samples.back()) {
+            (Some(&(from, first)), Some(&(to, last))) if to > from => {
+                last.saturating_sub(first) as f64 * 1_000.0 / (to - from) as f64
+            }
+            _ => 0.0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_within_a_bucket() {
+        let mut latency = Latency::default();
+        (1..=1_000).for_each(|n| latency.record(n * 100));
+        for (q, exact_ms) in [(0.5, 50.0), (0.99, 99.0)] {
+            let got = latency.quantile_ms(q);
+            assert!((exact_ms..=exact_ms * BUCKET_RATIO * BUCKET_RATIO).contains(&got), "q{q}: {got}");
+        }
+        assert_eq!(Latency::default().quantile_ms(0.5), 0.0);
+    }
+
+    #[test]
+    fn rate_forgets_what_is_older_than_its_span() {
+        let mut rate = Rate::default();
+        for second in 0..20 {
+            rate.sample(second * 1_000, if second < 10 { second * 100 } else { 1_000 + (second - 10) * 7 });
+        }
+        assert!((rate.per_second() - 7.0).abs() < 1e-9, "{}", rate.per_second());
+    }
+}

@@ -1,0 +1,59 @@
+//! What a writer is told once, at its start.
+
+use std::{sync::Arc, time::Duration};
+
+use twinfeed_dedup::Options as MergeOptions;
+
+use super::opening::{Confirm, Plan, TailFrom, Warm};
+use crate::{
+    feed, kafka,
+    model::{
+        event::Event,
+        ids::{Epoch, WriterId},
+    },
+    supervise::Spawner,
+    telemetry::Metrics,
+};
+
+/// Takes events for the cluster's event log.
+pub type Emit = Arc<dyn Fn(Event) + Send + Sync>;
+
+/// Everything a writer needs; nothing of it changes while it lives.
+#[derive(Clone)]
+pub struct Options {
+    pub id: WriterId,
+    pub connector: String,
+    /// Name of this node, for events.
+    pub node: String,
+    pub feed: feed::Subscription,
+    pub kafka: kafka::Options,
+    pub transactional_id: String,
+    pub target: kafka::Target,
+    pub creation: kafka::TopicCreation,
+    pub merge: MergeOptions,
+    /// Time between two cuts while there is something to write. Default 10 ms.
+    pub commit_interval: Duration,
+    /// Frames retained or not yet committed, in bytes.
+    pub buffer_bytes_max: usize,
+    pub confirm: Confirm,
+    pub emit: Emit,
+    pub spawner: Spawner,
+    pub metrics: Metrics,
+}
+
+impl Options {
+    pub(super) fn plan(&self, epoch: Epoch, tail_from: TailFrom, warm: Option<Warm>, ask_first: bool) -> Plan {
+        Plan {
+            writer: self.id.clone(),
+            epoch,
+            kafka: self.kafka.clone(),
+            transactional_id: self.transactional_id.clone(),
+            target: self.target.clone(),
+            creation: self.creation.clone(),
+            tail_from,
+            confirm: self.confirm.clone(),
+            warm,
+            ask_first,
+        }
+    }
+}

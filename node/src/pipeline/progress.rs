@@ -1,0 +1,341 @@
+//! What a writer reports: its state for the coordinator and the admin API, its events, its metrics.
+//!
+//! Every transition that an operator would ask about later is one event with a stable kind (docs/operations.md).
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
+
+use tokio::sync::watch;
+use twinfeed_dedup::{Notice, Retention};
+
+use super::{
+    Payload,
+    meter::{Latency, Rate},
+    options::{Emit, Options},
+    owner::{Counts, Owner},
+    standby::Standby,
+};
+use crate::{
+    clock::{wall_ms, wall_ns},
+    kafka::{self, OutRecord},
+    model::{
+        event::Event,
+        ids::Epoch,
+        report::{Role, SubscriptionReport, WriterReport},
+    },
+    telemetry::{FeedMetrics, FeedSide, Metrics, ReconnectReason, WriterMetrics},
+};
+
+pub(super) struct Progress {
+    connector: String,
+    node: String,
+    emit: Emit,
+    all_metrics: Metrics,
+    metrics: WriterMetrics,
+    /// Of the own subscription; its side follows the role.
+    feed: FeedMetrics,
+    out: watch::Sender<WriterReport>,
+    report: WriterReport,
+    latency: Latency,
+    rate: Rate,
+    was_live: bool,
+}
+
+impl Progress {
+    pub(super) fn new(options: &Options) -> Self {
+        let report = WriterReport::default();
+        Self {
+            connector: options.connector.clone(),
+            node: options.node.clone(),
+            emit: options.emit.clone(),
+            metrics: options.metrics.writer(&options.connector, &options.target.topic),
+            feed: options.metrics.feed(&options.connector, FeedSide::Secondary),
+            all_metrics: options.metrics.clone(),
+            out: watch::Sender::new(report.clone()),
+            report,
+            latency: Latency::default(),
+            rate: Rate::default(),
+            was_live: false,
+        }
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<WriterReport> {
+        self.out.subscribe()
+    }
+
+    fn event(&self, kind: &str, message: String, attributes: &[(&str, String)]) {
+        (self.emit)(Event {
+            at_ms: wall_ms(),
+            kind: kind.to_owned(),
+            node: self.node.clone(),
+            connector: self.connector.clone(),
+            epoch: self.report.epoch.0,
+            message,
+            attributes: attributes.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect::<BTreeMap<_, _>>(),
+        });
+    }
+
+    // --- roles -------------------------------------------------------------------------------------------------
+
+    pub(super) fn role(&mut self, (role, epoch): (Role, Epoch)) {
+        if (self.report.role, self.report.epoch) != (role, epoch) {
+            self.report = WriterReport {
+                role,
+                epoch,
+                subscription: self.report.subscription.clone(),
+                delivering: false,
+                aligned: false,
+                redundant: false,
+                failed: None,
+                trouble: None,
+                ..self.report.clone()
+            };
+            self.feed = self.all_metrics.feed(&self.connector, side(role));
+            self.metrics.owner.set(i64::from(role == Role::Owner));
+            self.metrics.epoch.set(epoch.0 as i64);
+            self.out.send_replace(self.report.clone());
+        }
+    }
+
+    pub(super) fn takeover_started(&mut self, epoch: Epoch, redundant: bool) {
+        self.report.epoch = epoch;
+        let message = if redundant {
+            "taking over; everything the former owner had is here or in the topic".to_owned()
+        } else {
+            "taking over before the subscriptions were aligned: messages around this moment may be lost or doubled"
+                .to_owned()
+        };
+        self.event("takeover.started", message, &[("redundant", redundant.to_string())]);
+        if !redundant {
+            self.event(
+                "gap",
+                "takeover without redundancy; bounds: since the former owner's last commit".to_owned(),
+                &[],
+            );
+        }
+    }
+
+    pub(super) fn live(&mut self, epoch: Epoch, tail_records: usize, replayed: usize) {
+        self.report.delivering = true;
+        self.report.trouble = None;
+        self.out.send_replace(self.report.clone());
+        let kind = if self.was_live { "writer.recovered" } else { "writer.live" };
+        self.was_live = true;
+        self.event(
+            kind,
+            format!("producer open at epoch {epoch}; {tail_records} records read back, {replayed} frames to write"),
+            &[("tail_records", tail_records.to_string()), ("replayed", replayed.to_string())],
+        );
+    }
+
+    pub(super) fn fenced(&mut self, epoch: Epoch) {
+        self.report.delivering = false;
+        self.metrics.fenced.inc();
+        self.event("fenced", format!("epoch {epoch} is not this node's any more; nothing more is written"), &[]);
+    }
+
+    pub(super) fn write_failed(&mut self, epoch: Epoch, error: &kafka::Error) {
+        self.report.delivering = false;
+        self.trouble(error);
+        self.event("writer.interrupted", format!("epoch {epoch}: {error}; the producer is opened anew"), &[]);
+    }
+
+    pub(super) fn trouble(&mut self, error: &dyn std::error::Error) {
+        let text = error.to_string();
+        if self.report.trouble.as_ref() != Some(&text) {
+            tracing::warn!(connector = %self.connector, error = %text, "writer.trouble");
+            self.event("writer.trouble", text.clone(), &[]);
+            self.report.trouble = Some(text);
+        }
+    }
+
+    // --- subscriptions -----------------------------------------------------------------------------------------
+
+    pub(super) fn subscription_opened(&mut self, subscription: u64) {
+        self.feed.connected(SystemTime::now());
+        self.event("subscription.opened", format!("subscription {subscription:016x} is connected"), &[]);
+    }
+
+    pub(super) fn subscription_lost(&mut self, reason: &str) {
+        self.feed.disconnected(ReconnectReason::Closed);
+        self.event("subscription.lost", format!("the feed connection ended: {reason}; reconnecting"), &[]);
+    }
+
+    pub(super) fn connect_failed(&mut self, reason: &str, attempt: u32, retry_in_ms: u64) {
+        self.feed.disconnected(ReconnectReason::Connect);
+        // The first and every tenth: a feed that is down for an hour must not flood the log.
+        if attempt == 1 || attempt % 10 == 0 {
+            self.event("subscription.refused", format!("attempt {attempt}: {reason}; next in {retry_in_ms} ms"), &[]);
+        }
+    }
+
+    pub(super) fn standby_connected(&mut self, new: bool) {
+        if new {
+            self.event("standby.joined", "a standby relays its subscription".to_owned(), &[]);
+        }
+    }
+
+    pub(super) fn relay_broken(&mut self) {
+        self.event("relay.broken", "the relay between owner and standby ended; it is reopened".to_owned(), &[]);
+    }
+
+    pub(super) fn overflow(&mut self, dropped: u64) {
+        self.metrics.gap_events.inc();
+        self.metrics.gap_messages.inc_by(dropped);
+        self.event(
+            "gap",
+            format!("the buffer limit was reached: the {dropped} oldest waiting messages were dropped"),
+            &[("dropped", dropped.to_string())],
+        );
+    }
+
+    pub(super) fn notice(&mut self, notice: &Notice, now_ms: u64) {
+        let (kind, message) = describe(notice, |at_ms| wall_ms().saturating_sub(now_ms.saturating_sub(at_ms)));
+        if kind == "gap" {
+            self.metrics.gap_events.inc();
+        }
+        self.event(kind, message, &[]);
+    }
+
+    // --- counts ------------------------------------------------------------------------------------------------
+
+    pub(super) fn received(&mut self, frames: usize, bytes: usize) {
+        self.report.frames_received += frames as u64;
+        self.feed.received(frames as u64, bytes as u64, wall_ns());
+    }
+
+    pub(super) fn merged(&mut self, counts: Counts) {
+        self.merged_on(FeedSide::Primary, counts);
+    }
+
+    fn merged_on(&mut self, side: FeedSide, counts: Counts) {
+        self.report.frames_deduplicated += counts.duplicate;
+        self.metrics.accepted.inc_by(counts.fresh);
+        self.metrics.deduplicated(side, counts.duplicate);
+    }
+
+    pub(super) fn merged_relayed(&mut self, counts: Counts) {
+        self.report.frames_received += counts.fresh + counts.duplicate;
+        self.merged_on(FeedSide::Secondary, counts);
+    }
+
+    pub(super) fn committed(&mut self, records: &[OutRecord], took: Option<Duration>) {
+        let now_ns = wall_ns();
+        for record in records {
+            let us = now_ns.saturating_sub(record.received_at_ns) / 1_000;
+            self.latency.record(us);
+            self.metrics.end_to_end_latency.observe(us as f64 / 1e6);
+        }
+        self.report.records_committed += records.len() as u64;
+        self.metrics.acked.inc_by(records.len() as u64);
+        self.metrics.batch_messages.observe(records.len() as f64);
+        if let Some(took) = took {
+            self.metrics.commit_duration.observe(took.as_secs_f64());
+        }
+    }
+
+    // --- state -------------------------------------------------------------------------------------------------
+
+    pub(super) fn owning(&mut self, owner: &Owner, producer_open: bool, held_bytes: usize) {
+        let status = owner.merge.status();
+        let redundant = status.redundant && owner.has_session();
+        if redundant != self.report.redundant {
+            if redundant {
+                self.event(
+                    "redundant",
+                    "both subscriptions aligned and committed: any single fault is survived".to_owned(),
+                    &[],
+                );
+            } else {
+                self.event(
+                    "at_risk",
+                    "a second fault would lose data until the standby is aligned again".to_owned(),
+                    &[],
+                );
+            }
+        }
+        self.report.delivering = producer_open;
+        self.report.aligned = status.standby_aligned;
+        self.report.redundant = redundant;
+        self.report.unacked_records = (status.ready_records + status.in_flight_records) as u64;
+        self.report.retained_frames = status.joining_frames as u64;
+        let metrics = &self.metrics;
+        metrics.aligned.set(i64::from(status.standby_aligned));
+        metrics.at_risk.set(i64::from(!redundant));
+        metrics.unacked_records.set(self.report.unacked_records as i64);
+        metrics.window_entries.set(status.entries as i64);
+        metrics.queue_messages.set(status.ready_records as i64);
+        metrics.queue_bytes.set(held_bytes as i64);
+    }
+
+    pub(super) fn standing(&mut self, standby: &Standby, held_bytes: usize) {
+        self.report.redundant = standby.retention.is_redundant();
+        self.report.retained_frames = standby.retention.retained_frames() as u64;
+        self.metrics.retained_frames.set(self.report.retained_frames as i64);
+        self.metrics.retained_bytes.set(held_bytes as i64);
+    }
+
+    pub(super) fn opening(&mut self, retention: &Retention<Payload>) {
+        self.report.delivering = false;
+        self.report.retained_frames = retention.retained_frames() as u64;
+    }
+
+    pub(super) fn publish(&mut self, now_ms: u64, feed: &SubscriptionReport) {
+        self.rate.sample(now_ms, self.report.records_committed);
+        self.report.records_per_second = self.rate.per_second();
+        self.report.latency_p50_ms = self.latency.quantile_ms(0.5);
+        self.report.latency_p99_ms = self.latency.quantile_ms(0.99);
+        self.report.subscription.clone_from(feed);
+        self.out.send_if_modified(|out| {
+            let changed = *out != self.report;
+            if changed {
+                out.clone_from(&self.report);
+            }
+            changed
+        });
+    }
+}
+
+fn side(role: Role) -> FeedSide {
+    match role {
+        Role::Owner => FeedSide::Primary,
+        Role::Standby => FeedSide::Secondary,
+    }
+}
+
+/// An event's kind and text; `wall` turns the merge's times into milliseconds since 1970.
+fn describe(notice: &Notice, wall: impl Fn(u64) -> u64) -> (&'static str, String) {
+    match notice {
+        Notice::Aligned { subscription, after_frames } => (
+            "aligned",
+            format!("subscription {:016x} matched position by position after {after_frames} frames", subscription.0),
+        ),
+        Notice::AlignedByFiat { subscription, last_before_ms: None, .. } => {
+            ("subscription.accepted", format!("subscription {:016x} is the first of this owner", subscription.0))
+        }
+        Notice::AlignedByFiat { subscription, last_before_ms: Some(before), first_after_ms } => (
+            "gap",
+            format!(
+                "subscription {:016x} has nothing to be matched with: messages between {} and {} (ms since 1970) may be \
+                 missing, a few around them doubled",
+                subscription.0,
+                wall(*before),
+                wall(*first_after_ms)
+            ),
+        ),
+        Notice::AlignmentLost { subscription } => {
+            ("alignment.lost", format!("subscription {:016x} fell too far behind; it is aligned anew", subscription.0))
+        }
+        Notice::FeedsDiffer { subscription, unmatched, messages } => (
+            "feeds.differ",
+            format!(
+                "subscription {:016x} lacks {unmatched} of the last {messages} messages: do both URLs carry the same \
+                 stream, without conflation?",
+                subscription.0
+            ),
+        ),
+        other => ("merge.notice", format!("{other:?}")),
+    }
+}

@@ -1,0 +1,259 @@
+//! The standby's side of a writer: keeps every frame until the owner resolves it, and sends it on.
+
+use std::collections::VecDeque;
+
+use twinfeed_dedup::{Retention, SnapshotError, SubscriptionId};
+
+use super::{
+    Payload,
+    opening::{Offsets, Warm},
+};
+use crate::model::{
+    frame::Frame,
+    ids::Epoch,
+    relay::{OwnerMessage, OwnerSession, StandbyMessage},
+};
+
+/// Frames in one relay message; bounds the message at about 64 KiB of usual frames.
+const RELAY_FRAMES_MAX: usize = 256;
+const RELAY_BYTES_MAX: usize = 512 * 1024;
+
+/// State of a standby.
+pub(super) struct Standby {
+    pub(super) epoch: Epoch,
+    pub(super) retention: Retention<Payload>,
+    /// Offsets of the last ack: where a takeover starts reading.
+    pub(super) acked: Option<Offsets>,
+    pub(super) warm: Option<Warm>,
+    incarnation: u64,
+    received_through: u64,
+    session: Option<OwnerSession>,
+    /// Whether this session's owner has said where to go on.
+    welcomed: bool,
+    /// Own subscriptions whose frames the owner may still need, oldest first; only the last can be live.
+    queue: VecDeque<Queued>,
+    /// The session's channel was full when something was left to send.
+    blocked: bool,
+}
+
+/// An own subscription on its way to the owner: announced, its frames in order, and its end, all on one ordered channel.
+#[derive(Debug)]
+struct Queued {
+    id: SubscriptionId,
+    ended: bool,
+    announced: bool,
+    end_announced: bool,
+    /// The next index to send in this session; None: from the first one retained.
+    cursor: Option<u64>,
+}
+
+impl Standby {
+    /// Starts with what a former role of this node retained, or with nothing.
+    pub(super) fn new(epoch: Epoch, retention: Retention<Payload>, live: Option<SubscriptionId>) -> Self {
+        let mut standby = Self::without_queue(epoch, retention);
+        standby.queue.extend(live.map(Queued::new));
+        standby
+    }
+
+    fn without_queue(epoch: Epoch, retention: Retention<Payload>) -> Self {
+        Self {
+            epoch,
+            retention,
+            acked: None,
+            warm: None,
+            incarnation: rand::random(),
+            received_through: 0,
+            session: None,
+            welcomed: false,
+            queue: VecDeque::new(),
+            blocked: false,
+        }
+    }
+
+    /// Another owner, or the same one anew: what is retained stays, what the former one promised does not. The live
+    /// connection goes on as subscription `renewed`, because the new owner knows nothing of it.
+    pub(super) fn new_owner(&mut self, epoch: Epoch, renewed: Option<SubscriptionId>) {
+        self.epoch = epoch;
+        self.incarnation = rand::random();
+        self.received_through = 0;
+        self.session = None;
+        self.welcomed = false;
+        self.queue.clear();
+        self.retention.disconnected();
+        if let Some(id) = renewed {
+            self.retention.subscribed(id);
+            self.queue.push_back(Queued::new(id));
+        }
+    }
+
+    /// A relay session to the owner began.
+    pub(super) fn owner_connected(&mut self, session: OwnerSession) {
+        // A fresh session's channel has room for its first messages.
+        let _ = session.outgoing.try_send(StandbyMessage::Hello { incarnation: self.incarnation });
+        let _ = session.outgoing.try_send(StandbyMessage::ReceivedThrough(self.received_through));
+        self.session = Some(session);
+        self.welcomed = false;
+        self.blocked = false;
+    }
+
+    pub(super) fn session_ended(&mut self) {
+        self.session = None;
+        self.welcomed = false;
+    }
+
+    /// Waits for the owner's next message, or for room in a session that was full.
+    pub(super) async fn next(&mut self) -> Next {
+        let Some(session) = self.session.as_mut() else { return std::future::pending().await };
+        let (incoming, outgoing) = (&mut session.incoming, &session.outgoing);
+        tokio::select! {
+            message = incoming.recv() => Next::Message(message),
+            _ = outgoing.reserve(), if self.blocked => Next::Room,
+        }
+    }
+
+    /// Acts on a message of the owner.
+    pub(super) fn heard(&mut self, message: OwnerMessage) -> Result<(), SnapshotError> {
+        match message {
+            OwnerMessage::Welcome { next } => self.welcome(&next),
+            OwnerMessage::Merge { number, committed, message } => {
+                // Sent again after a broken session, although it had arrived.
+                if number <= self.received_through {
+                    return Ok(());
+                }
+                self.retention.receive(message)?;
+                self.received_through = number;
+                self.acked = Some(committed.into_iter().collect());
+                if self.retention.is_redundant() {
+                    // The owner holds or has written everything from before this subscription; frames of ended ones
+                    // that it never knew would stay for ever.
+                    let queue = &self.queue;
+                    self.retention.forget_except(|id| queue.iter().any(|queued| queued.id == id));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The owner said what it has: go on from there. Whatever precedes a subscription that it knows has reached it,
+    /// as the channel is ordered; ended subscriptions that it does not know can never be aligned and stay here.
+    fn welcome(&mut self, next: &[(u64, u64)]) {
+        let known = |id: SubscriptionId| next.iter().find(|(subscription, _)| *subscription == id.0).map(|&(_, i)| i);
+        if let Some(last_known) = self.queue.iter().rposition(|q| known(q.id).is_some()) {
+            self.queue.drain(..last_known);
+        }
+        self.queue.retain(|q| !q.ended || known(q.id).is_some());
+        for queued in &mut self.queue {
+            queued.cursor = known(queued.id);
+            queued.announced = false;
+            queued.end_announced = false;
+        }
+        self.welcomed = true;
+    }
+
+    /// A connection came up.
+    pub(super) fn subscribed(&mut self, id: SubscriptionId) {
+        self.disconnected();
+        self.retention.subscribed(id);
+        self.queue.push_back(Queued::new(id));
+    }
+
+    /// The live connection is gone.
+    pub(super) fn disconnected(&mut self) {
+        self.retention.disconnected();
+        if let Some(live) = self.queue.back_mut() {
+            live.ended = true;
+        }
+    }
+
+    /// Sends what the owner lacks, in order, as far as the session has room.
+    pub(super) fn send(&mut self) {
+        self.blocked = false;
+        if !self.welcomed {
+            return;
+        }
+        let Some(outgoing) = self.session.as_ref().map(|s| s.outgoing.clone()) else { return };
+        for position in 0..self.queue.len() {
+            while let Some((message, after)) = self.next_message(position) {
+                let Ok(permit) = outgoing.try_reserve() else {
+                    self.blocked = true;
+                    return;
+                };
+                permit.send(message);
+                self.queue[position].advance(after);
+            }
+        }
+        while self.queue.front().is_some_and(|q| q.end_announced) {
+            self.queue.pop_front();
+        }
+    }
+
+    fn next_message(&self, position: usize) -> Option<(StandbyMessage, Sent)> {
+        let queued = &self.queue[position];
+        if !queued.announced {
+            return Some((StandbyMessage::Subscription(Some(queued.id.0)), Sent::Announced));
+        }
+        if let Some((message, next)) = self.frames_from(queued.id, queued.cursor.unwrap_or(0)) {
+            return Some((message, Sent::Frames { next }));
+        }
+        (queued.ended && !queued.end_announced).then_some((StandbyMessage::Subscription(None), Sent::End))
+    }
+
+    fn frames_from(&self, id: SubscriptionId, from: u64) -> Option<(StandbyMessage, u64)> {
+        let mut frames = Vec::new();
+        let mut bytes = 0;
+        let mut first_index = from;
+        for frame in self.retention.retained_from(id, from).take(RELAY_FRAMES_MAX) {
+            if frames.is_empty() {
+                first_index = frame.index;
+            } else if frame.index != first_index + frames.len() as u64 {
+                break; // a resolved frame between: the owner has it already
+            }
+            bytes += frame.payload.bytes.len();
+            frames.push(Frame {
+                kind: frame.payload.kind,
+                payload: frame.payload.bytes.clone(),
+                received_at_ns: frame.payload.received_at_ns,
+            });
+            if bytes > RELAY_BYTES_MAX {
+                break;
+            }
+        }
+        let next = first_index + frames.len() as u64;
+        (!frames.is_empty()).then_some((StandbyMessage::Frames { subscription: id.0, first_index, frames }, next))
+    }
+
+    /// Confirms to the owner what has been received. A confirmation dropped at a full channel is made up by the next.
+    pub(super) fn confirm(&mut self) {
+        if let Some(session) = self.session.as_ref().filter(|_| self.welcomed) {
+            let _ = session.outgoing.try_send(StandbyMessage::ReceivedThrough(self.received_through));
+        }
+    }
+}
+
+/// What a standby's session brings.
+pub(super) enum Next {
+    /// A message; None when the session has ended.
+    Message(Option<OwnerMessage>),
+    Room,
+}
+
+/// What a sent message changes in the queue.
+enum Sent {
+    Announced,
+    Frames { next: u64 },
+    End,
+}
+
+impl Queued {
+    fn new(id: SubscriptionId) -> Self {
+        Self { id, ended: false, announced: false, end_announced: false, cursor: None }
+    }
+
+    fn advance(&mut self, sent: Sent) {
+        match sent {
+            Sent::Announced => self.announced = true,
+            Sent::Frames { next } => self.cursor = Some(next),
+            Sent::End => self.end_announced = true,
+        }
+    }
+}

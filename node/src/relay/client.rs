@@ -1,0 +1,101 @@
+//! The standby's end: keeps one session to the owner open, and offers each new one to the writer.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_stream::{StreamExt, wrappers::ReceiverStream};
+use tonic::transport::{Channel, Endpoint};
+use twinfeed_proto::internal::{self as wire, Envelope, relay_service_client::RelayServiceClient};
+
+use super::{MESSAGE_BYTES_MAX, SESSION_MESSAGES_MAX, convert};
+use crate::model::{
+    ids::{ClusterId, Epoch, NodeId, WriterId},
+    relay::{Offer, OwnerMessage, Session},
+};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Pauses between attempts: short, because until the session stands the stream is at risk.
+const RETRY_MIN: Duration = Duration::from_millis(20);
+const RETRY_MAX: Duration = Duration::from_millis(500);
+/// The frames of a busy feed in flight between two nodes.
+const WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+/// A silent peer is noticed by HTTP/2 pings.
+const KEEP_ALIVE: Duration = Duration::from_millis(1_000);
+
+/// Whose session this is and where it goes.
+#[derive(Debug, Clone)]
+pub struct Target {
+    pub cluster: ClusterId,
+    pub me: NodeId,
+    pub owner: NodeId,
+    pub owner_address: String,
+    pub writer: WriterId,
+    pub epoch: Epoch,
+}
+
+/// Connects to the owner and offers every session to the writer, for as long as it is polled. `lost` is called when
+/// a session that stood has ended: the owner may be dead.
+pub async fn keep_connected(target: Target, offers: mpsc::Sender<Offer>, lost: impl Fn(NodeId) + Send) {
+    let mut pause = RETRY_MIN;
+    loop {
+        match session(&target, &offers).await {
+            Ok(()) => {
+                lost(target.owner);
+                pause = RETRY_MIN;
+            }
+            Err(error) => {
+                tracing::debug!(writer = %target.writer, epoch = %target.epoch, %error, "relay.refused");
+                pause = (pause * 2).min(RETRY_MAX);
+            }
+        }
+        if offers.is_closed() {
+            return;
+        }
+        tokio::time::sleep(pause.mul_f64(0.5 + rand::random::<f64>() / 2.0)).await;
+    }
+}
+
+async fn session(target: &Target, offers: &mpsc::Sender<Offer>) -> Result<(), tonic::Status> {
+    let channel = connect(&target.owner_address).await?;
+    let mut client = RelayServiceClient::new(channel)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let (outgoing, from_writer) = mpsc::channel(SESSION_MESSAGES_MAX);
+    let (to_writer, incoming) = mpsc::channel::<OwnerMessage>(SESSION_MESSAGES_MAX);
+    let session = Session { incoming, outgoing };
+    if offers.send(Offer::Owner { session, epoch: target.epoch }).await.is_err() {
+        return Ok(());
+    }
+    let (writer, epoch) = (target.writer.0.clone(), target.epoch.0);
+    let envelope = Envelope { cluster_id: target.cluster.0.clone(), to_node: target.owner, from_node: target.me };
+    let outbound = ReceiverStream::new(from_writer).map(move |message| {
+        convert::standby_to_wire(message, |incarnation| wire::StandbyHello {
+            envelope: Some(envelope.clone()),
+            writer: writer.clone(),
+            epoch,
+            incarnation,
+        })
+    });
+    let mut inbound = client.relay(outbound).await?.into_inner();
+    while let Ok(Some(message)) = inbound.message().await {
+        let Some(message) = convert::owner_from_wire(message) else { continue };
+        if to_writer.send(message).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn connect(address: &str) -> Result<Channel, tonic::Status> {
+    Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|error| tonic::Status::invalid_argument(format!("owner address `{address}`: {error}")))?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .connect()
+        .await
+        .map_err(|error| tonic::Status::unavailable(format!("owner at `{address}`: {error}")))
+}

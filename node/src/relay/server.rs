@@ -1,0 +1,133 @@
+//! The owner's end: accepts sessions and hands them to the writer that they name.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::sync::mpsc;
+use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status, Streaming};
+use twinfeed_proto::internal::{
+    self as wire, Envelope, StandbyHello, relay_service_server::RelayService, standby_message::Kind,
+};
+
+use super::{SESSION_MESSAGES_MAX, convert};
+use crate::{
+    model::{
+        ids::{Epoch, WriterId},
+        relay::{Offer, Session, StandbyMessage},
+    },
+    supervise::{Spawner, TaskKind},
+};
+
+/// A session whose hello does not come within this time is ended.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Which writers run on this node as owners, and how to reach them. The worker fills it.
+#[derive(Debug, Clone, Default)]
+pub struct Registry {
+    owners: Arc<Mutex<HashMap<WriterId, (Epoch, mpsc::Sender<Offer>)>>>,
+}
+
+impl Registry {
+    /// Sessions for `writer` at `epoch` go to `offers` from now on.
+    pub fn put(&self, writer: WriterId, epoch: Epoch, offers: mpsc::Sender<Offer>) {
+        self.lock().insert(writer, (epoch, offers));
+    }
+
+    /// This node does not own `writer` any more.
+    pub fn remove(&self, writer: &WriterId) {
+        self.lock().remove(writer);
+    }
+
+    fn find(&self, writer: &WriterId, epoch: Epoch) -> Option<mpsc::Sender<Offer>> {
+        self.lock().get(writer).filter(|(at, _)| *at == epoch).map(|(_, offers)| offers.clone())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<WriterId, (Epoch, mpsc::Sender<Offer>)>> {
+        self.owners.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Says of an envelope whether it was meant for this node; the text says what it was meant for.
+pub type Accepts = Arc<dyn Fn(&Envelope) -> Result<(), String> + Send + Sync>;
+
+/// The gRPC service.
+#[derive(Clone)]
+pub struct RelayServer {
+    /// Whether a message was meant for this node of this cluster.
+    pub accepts: Accepts,
+    pub registry: Registry,
+    pub spawner: Spawner,
+}
+
+type OwnerStream = std::pin::Pin<Box<dyn Stream<Item = Result<wire::OwnerMessage, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl RelayService for RelayServer {
+    type RelayStream = OwnerStream;
+
+    async fn relay(
+        &self,
+        request: Request<Streaming<wire::StandbyMessage>>,
+    ) -> Result<Response<Self::RelayStream>, Status> {
+        let mut inbound = request.into_inner();
+        let hello = first_hello(&mut inbound).await?;
+        self.check(hello.envelope.as_ref())?;
+        let (writer, epoch) = (WriterId(hello.writer), Epoch(hello.epoch));
+        let offers = self.registry.find(&writer, epoch).ok_or_else(|| {
+            Status::unavailable(format!("this node does not own writer `{writer}` at epoch {epoch}; try again"))
+        })?;
+        let (to_writer, incoming) = mpsc::channel(SESSION_MESSAGES_MAX);
+        let (outgoing, from_writer) = mpsc::channel(SESSION_MESSAGES_MAX);
+        let session = Session { incoming, outgoing };
+        offers
+            .send(Offer::Standby { session, epoch, incarnation: hello.incarnation })
+            .await
+            .map_err(|_| Status::unavailable(format!("writer `{writer}` is stopping")))?;
+        let name = format!("relay from standby of {writer}");
+        self.spawner.spawn(TaskKind::Relay, name, |stop| async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = pump(inbound, to_writer) => {}
+            }
+            Ok(())
+        });
+        let outbound = ReceiverStream::new(from_writer).map(|message| Ok(convert::owner_to_wire(message)));
+        Ok(Response::new(Box::pin(outbound)))
+    }
+}
+
+impl RelayServer {
+    fn check(&self, envelope: Option<&Envelope>) -> Result<(), Status> {
+        let envelope = envelope.ok_or_else(|| {
+            Status::invalid_argument("a relay session must begin with a hello that names its cluster")
+        })?;
+        (self.accepts)(envelope).map_err(Status::failed_precondition)
+    }
+}
+
+async fn first_hello(inbound: &mut Streaming<wire::StandbyMessage>) -> Result<StandbyHello, Status> {
+    let first = tokio::time::timeout(HELLO_TIMEOUT, inbound.message())
+        .await
+        .map_err(|_| Status::deadline_exceeded("no hello within 2 s"))??;
+    match first.and_then(|message| message.kind) {
+        Some(Kind::Hello(hello)) => Ok(hello),
+        _ => Err(Status::invalid_argument("a relay session must begin with a hello")),
+    }
+}
+
+/// Hands messages to the writer until either side ends; dropping the sender tells the writer.
+async fn pump(mut inbound: Streaming<wire::StandbyMessage>, to_writer: mpsc::Sender<StandbyMessage>) {
+    while let Ok(Some(message)) = inbound.message().await {
+        let (message, received_through) = convert::standby_from_wire(message);
+        let confirmation = (received_through > 0).then_some(StandbyMessage::ReceivedThrough(received_through));
+        for message in confirmation.into_iter().chain(message) {
+            if to_writer.send(message).await.is_err() {
+                return;
+            }
+        }
+    }
+}

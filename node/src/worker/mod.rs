@@ -1,0 +1,202 @@
+//! Every node: makes what runs here equal to what the cluster state asks of this node.
+//!
+//! It watches the state, asks `control::reconcile` for the difference, and starts, changes and stops writers and their
+//! relay sessions. It owns the running writers and publishes their reports. It decides nothing about assignments.
+
+mod running;
+mod start;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use self::running::{Running, WriterReports};
+pub use self::start::Settings;
+use crate::{
+    control::{self, RoleChange, RoleSpec},
+    model::{
+        ids::{NodeId, WriterId},
+        report::Role,
+    },
+    raft::RaftHandle,
+    relay,
+    supervise::{Spawner, TaskError},
+};
+
+/// A writer whose task ended by itself is started again after this.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
+
+/// The worker of this node.
+pub struct Worker {
+    raft: RaftHandle,
+    me: NodeId,
+    settings: Settings,
+    spawner: Spawner,
+    registry: relay::Registry,
+    suspects: mpsc::Sender<NodeId>,
+    reports: watch::Sender<WriterReports>,
+    running: BTreeMap<WriterId, Running>,
+    /// The last log index of this node's store when the process started: roles assigned up to it were another
+    /// process's, whose memory is gone.
+    memory_starts_at: u64,
+}
+
+impl Worker {
+    pub fn new(
+        raft: RaftHandle,
+        settings: Settings,
+        spawner: Spawner,
+        registry: relay::Registry,
+        suspects: mpsc::Sender<NodeId>,
+    ) -> Self {
+        let (me, memory_starts_at) = {
+            let status = raft.status();
+            let status = status.borrow();
+            (status.node_id, raft.log_index_at_start())
+        };
+        Self {
+            raft,
+            me,
+            settings,
+            spawner,
+            registry,
+            suspects,
+            reports: watch::Sender::new(WriterReports::new()),
+            running: BTreeMap::new(),
+            memory_starts_at,
+        }
+    }
+
+    /// The reports of the writers that run here.
+    pub fn reports(&self) -> watch::Receiver<WriterReports> {
+        self.reports.subscribe()
+    }
+
+    /// Runs until `stop`, then drains every writer.
+    ///
+    /// # Errors
+    /// None today; a task returns a result.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), TaskError> {
+        let mut state = self.raft.state();
+        let mut check = tokio::time::interval(RESTART_PAUSE);
+        loop {
+            self.reconcile().await;
+            tokio::select! {
+                () = stop.cancelled() => break,
+                changed = state.changed() => changed?,
+                _ = check.tick() => self.forget_ended(),
+            }
+        }
+        let all: Vec<WriterId> = self.running.keys().cloned().collect();
+        for writer in &all {
+            if let Some(running) = self.running.get(writer) {
+                running.begin_stop();
+            }
+        }
+        for writer in all {
+            self.stop(&writer).await;
+        }
+        Ok(())
+    }
+
+    async fn reconcile(&mut self) {
+        let state = self.raft.state().borrow().clone();
+        let specs: BTreeMap<WriterId, RoleSpec> =
+            self.running.iter().map(|(id, running)| (id.clone(), running.spec.clone())).collect();
+        for change in control::diff(&state, self.me, &specs) {
+            match change {
+                RoleChange::Stop { writer, .. } => self.stop(&writer).await,
+                RoleChange::Start { writer, to } => self.start(&writer, to),
+                RoleChange::Change { writer, from, to } if from.revisions != to.revisions => {
+                    self.stop(&writer).await;
+                    self.start(&writer, to);
+                }
+                RoleChange::Change { writer, to, .. } => self.change(&writer, to).await,
+            }
+        }
+        self.publish();
+    }
+
+    fn start(&mut self, writer: &WriterId, spec: RoleSpec) {
+        let running = if spec.role == Role::Owner && spec.epoch.0 <= self.memory_starts_at {
+            Running::waiting_for_epoch(spec)
+        } else {
+            let state = self.raft.state().borrow().clone();
+            match start::options(&self.settings, &self.raft, &self.spawner, &state, (writer, &spec)) {
+                Ok(options) => Running::start(options, spec, &self.spawner),
+                Err(why) => Running::failed(spec, why),
+            }
+        };
+        self.running.insert(writer.clone(), running);
+        self.connect(writer);
+    }
+
+    async fn change(&mut self, writer: &WriterId, spec: RoleSpec) {
+        let restart = match self.running.get_mut(writer) {
+            Some(running) => !running.change(spec.clone()).await,
+            None => true,
+        };
+        if restart {
+            self.running.remove(writer);
+            self.start(writer, spec);
+        } else {
+            self.connect(writer);
+        }
+    }
+
+    /// Wires the writer's relay: an owner is registered for its standby, a standby dials its owner.
+    fn connect(&mut self, writer: &WriterId) {
+        let state = self.raft.state().borrow().clone();
+        let Some(running) = self.running.get_mut(writer) else { return };
+        let Some(offers) = running.offers() else {
+            self.registry.remove(writer);
+            return;
+        };
+        running.disconnect();
+        match (running.spec.role, running.spec.peer) {
+            (Role::Owner, _) => self.registry.put(writer.clone(), running.spec.epoch, offers),
+            (Role::Standby, owner) => {
+                self.registry.remove(writer);
+                let Some(owner) = owner.and_then(|id| state.nodes().get(&id)) else { return };
+                let target = relay::Target {
+                    cluster: state.cluster_id().clone(),
+                    me: self.me,
+                    owner: owner.id,
+                    owner_address: owner.internal_address.clone(),
+                    writer: writer.clone(),
+                    epoch: running.spec.epoch,
+                };
+                let suspects = self.suspects.clone();
+                // A full channel means that enough suspicions are on their way already.
+                let lost = move |node| drop(suspects.try_send(node));
+                running.dial(&self.spawner, target, offers, lost);
+            }
+        }
+    }
+
+    async fn stop(&mut self, writer: &WriterId) {
+        self.registry.remove(writer);
+        if let Some(running) = self.running.remove(writer) {
+            running.stop().await;
+        }
+    }
+
+    /// Writers whose task ended unasked (a panic) are forgotten, so that the next comparison starts them again; as
+    /// owners under a new epoch only.
+    fn forget_ended(&mut self) {
+        for running in self.running.values_mut().filter(|running| running.has_ended()) {
+            let spec = running.spec.clone();
+            tracing::error!(epoch = %spec.epoch, "worker.writer_ended");
+            *running = match spec.role {
+                Role::Owner => Running::waiting_for_epoch(spec),
+                Role::Standby => Running::failed(spec, "the standby's task ended unexpectedly; see the log".to_owned()),
+            };
+        }
+    }
+
+    fn publish(&self) {
+        let reports: WriterReports = self.running.iter().map(|(id, r)| (id.clone(), r.report())).collect();
+        self.reports.send_replace(reports);
+    }
+}

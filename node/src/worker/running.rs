@@ -1,0 +1,146 @@
+//! One writer that runs here, or the reason why it does not.
+
+use std::collections::BTreeMap;
+
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    control::RoleSpec,
+    model::{
+        ids::{NodeId, WriterId},
+        relay::Offer,
+        report::{Role, WriterReport},
+    },
+    pipeline::{self, WriterHandle},
+    relay,
+    supervise::{Spawner, TaskHandle, TaskKind},
+};
+
+/// Reports by writer.
+pub type WriterReports = BTreeMap<WriterId, watch::Receiver<WriterReport>>;
+
+/// A role of this node and what carries it out.
+pub(super) struct Running {
+    pub(super) spec: RoleSpec,
+    life: Life,
+    relay: Option<TaskHandle>,
+}
+
+enum Life {
+    Writer {
+        handle: WriterHandle,
+        task: TaskHandle,
+    },
+    /// Nothing runs; the report says why.
+    Idle(watch::Sender<WriterReport>),
+}
+
+impl Running {
+    pub(super) fn start(options: pipeline::Options, spec: RoleSpec, spawner: &Spawner) -> Self {
+        let name = format!("writer {}", options.id);
+        let (handle, life) = pipeline::start(options, role(&spec));
+        let stopper = handle.clone();
+        let task = spawner.spawn(TaskKind::Writer, name, move |stop| async move {
+            tokio::pin!(life);
+            tokio::select! {
+                () = &mut life => return Ok(()),
+                () = stop.cancelled() => stopper.stop(),
+            }
+            life.await;
+            Ok(())
+        });
+        Self { spec, life: Life::Writer { handle, task }, relay: None }
+    }
+
+    /// The owner's memory is gone: it may only begin under a new epoch, which the coordinator gives.
+    pub(super) fn waiting_for_epoch(spec: RoleSpec) -> Self {
+        Self::idle(spec, |report| report.needs_epoch = true)
+    }
+
+    /// The writer cannot run here.
+    pub(super) fn failed(spec: RoleSpec, why: String) -> Self {
+        tracing::error!(%why, "worker.failed");
+        Self::idle(spec, |report| report.failed = Some(why))
+    }
+
+    fn idle(spec: RoleSpec, say: impl FnOnce(&mut WriterReport)) -> Self {
+        let mut report = WriterReport { role: spec.role, epoch: spec.epoch, ..WriterReport::default() };
+        say(&mut report);
+        Self { spec, life: Life::Idle(watch::Sender::new(report)), relay: None }
+    }
+
+    /// Takes on another role, epoch or peer; false when nothing runs that could, so it has to be started.
+    pub(super) async fn change(&mut self, spec: RoleSpec) -> bool {
+        let Life::Writer { handle, .. } = &self.life else { return false };
+        if role(&self.spec) != role(&spec) {
+            handle.assume(role(&spec)).await;
+        }
+        self.spec = spec;
+        true
+    }
+
+    pub(super) fn offers(&self) -> Option<mpsc::Sender<Offer>> {
+        match &self.life {
+            Life::Writer { handle, .. } => Some(handle.offers()),
+            Life::Idle(_) => None,
+        }
+    }
+
+    /// Keeps a relay session to the owner, instead of any former one.
+    pub(super) fn dial(
+        &mut self,
+        spawner: &Spawner,
+        target: relay::Target,
+        offers: mpsc::Sender<Offer>,
+        lost: impl Fn(NodeId) + Send + Sync + 'static,
+    ) {
+        let name = format!("relay of {} to its owner", target.writer);
+        self.relay = Some(spawner.spawn(TaskKind::Relay, name, move |stop| async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = relay::keep_connected(target, offers, lost) => {}
+            }
+            Ok(())
+        }));
+    }
+
+    pub(super) fn disconnect(&mut self) {
+        if let Some(relay) = self.relay.take() {
+            relay.cancel();
+        }
+    }
+
+    pub(super) fn report(&self) -> watch::Receiver<WriterReport> {
+        match &self.life {
+            Life::Writer { handle, .. } => handle.report(),
+            Life::Idle(report) => report.subscribe(),
+        }
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(&self.life, Life::Writer { task, .. } if task.is_ended())
+    }
+
+    /// Tells the writer to drain, without waiting.
+    pub(super) fn begin_stop(&self) {
+        if let Life::Writer { handle, .. } = &self.life {
+            handle.stop();
+        }
+    }
+
+    /// Drains the writer and waits for its end: the next one of the same `transactional.id` must not meet it alive.
+    pub(super) async fn stop(mut self) {
+        self.disconnect();
+        if let Life::Writer { handle, task } = self.life {
+            handle.stop();
+            task.ended().await;
+        }
+    }
+}
+
+fn role(spec: &RoleSpec) -> pipeline::Role {
+    match spec.role {
+        Role::Owner => pipeline::Role::Owner { epoch: spec.epoch },
+        Role::Standby => pipeline::Role::Standby { epoch: spec.epoch },
+    }
+}

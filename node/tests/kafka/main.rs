@@ -1,0 +1,10 @@
+//! The kafka room against a real broker: commits, fencing, takeover, the tail, topics. One broker for all tests of this
+//! binary; each test has its own topic and transactional id.
+
+mod outcome;
+mod producer;
+mod recovery;
+mod support;
+mod tail;
+mod throughput;
+mod topic;

@@ -1,0 +1,137 @@
+//! What the tests share: options for the test broker, records, and an independent `read_committed` reader.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use rdkafka::{
+    ClientConfig, Message as _, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer as _},
+    error::KafkaError,
+    message::Headers as _,
+};
+use twinfeed_chaos::broker::Broker;
+use twinfeed_node::{
+    kafka::{
+        FencedProducer, Options, OutRecord, Target, TopicCreation, ensure_topic,
+        record::{HEADER_KEY, Stamp},
+    },
+    model::ids::ClusterId,
+};
+
+/// A record as any consumer sees it.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) timestamp_ms: Option<i64>,
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) stamp: Option<Stamp>,
+}
+
+pub(crate) fn options() -> Options {
+    Options::new(ClusterId("test".to_owned()), Broker::shared().bootstrap())
+}
+
+/// Returns a name that no other test of this run uses, nor an earlier run on the same broker.
+pub(crate) fn unique(name: &str) -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    format!("{name}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+pub(crate) fn creation(create: bool) -> TopicCreation {
+    TopicCreation { create, partitions: 1, replication_factor: 1, properties: [].into() }
+}
+
+pub(crate) async fn new_topic(name: &str) -> Target {
+    let topic = unique(name);
+    ensure_topic(&options(), &topic, &creation(true)).await.expect("a topic");
+    Target::new(topic)
+}
+
+/// Returns `count` records of 200 bytes, with sequences from `first`.
+pub(crate) fn records(epoch: u64, first: u64, count: u64) -> Vec<OutRecord> {
+    (first..first + count)
+        .map(|sequence| OutRecord {
+            epoch,
+            sequence,
+            fingerprint: u128::from(sequence) << 64 | u128::from(epoch),
+            subscription: 7,
+            index: sequence + 100,
+            received_at_ns: 1_700_000_000_123_456_789,
+            payload: Bytes::from(format!("{:0>200}", format!("{epoch}/{sequence}"))),
+        })
+        .collect()
+}
+
+/// Opens a producer after it has had time to connect, as at a standby.
+pub(crate) async fn open(transactional_id: &str, target: &Target) -> FencedProducer {
+    FencedProducer::warm(&options(), transactional_id, target).expect("warm").open().await.expect("open")
+}
+
+/// Reads what is committed in partition 0 of the shared broker.
+pub(crate) fn read_committed(topic: &str) -> Vec<Seen> {
+    wait_and_read(Broker::shared().bootstrap(), topic)
+}
+
+/// Reads what is committed in partition 0, once no transaction is open in it.
+pub(crate) fn wait_and_read(bootstrap: &str, topic: &str) -> Vec<Seen> {
+    wait_for_markers(bootstrap, topic);
+    read(bootstrap, topic, "read_committed")
+}
+
+/// Waits until no transaction is open in partition 0: a commit returns before its markers are written, and until then
+/// its records are invisible.
+pub(crate) fn wait_for_markers(bootstrap: &str, topic: &str) {
+    let end = |isolation| {
+        let patience = Duration::from_secs(10);
+        consumer(bootstrap, isolation).fetch_watermarks(topic, 0, patience).expect("watermarks").1
+    };
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while end("read_committed") != end("read_uncommitted") {
+        assert!(Instant::now() < deadline, "a transaction stays open in {topic}");
+    }
+}
+
+/// Reads partition 0 from its start to its end with a consumer that shares no code with the room under test.
+pub(crate) fn read(bootstrap: &str, topic: &str, isolation: &str) -> Vec<Seen> {
+    let consumer = consumer(bootstrap, isolation);
+    let mut from = TopicPartitionList::new();
+    from.add_partition_offset(topic, 0, Offset::Beginning).expect("an offset");
+    consumer.assign(&from).expect("assign");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let mut seen = Vec::new();
+    while Instant::now() < deadline {
+        match consumer.poll(Duration::from_secs(1)) {
+            Some(Ok(message)) => seen.push(Seen {
+                timestamp_ms: message.timestamp().to_millis(),
+                key: message.key().map(<[u8]>::to_vec),
+                payload: message.payload().unwrap_or_default().to_vec(),
+                stamp: message.headers().and_then(|headers| {
+                    headers.iter().find(|header| header.key == HEADER_KEY)?.value.and_then(Stamp::decode)
+                }),
+            }),
+            Some(Err(KafkaError::PartitionEOF(_))) => return seen,
+            Some(Err(error)) => panic!("{error}"),
+            None => {}
+        }
+    }
+    panic!("the end of {topic} was not reached");
+}
+
+fn consumer(bootstrap: &str, isolation: &str) -> BaseConsumer {
+    ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .set("group.id", unique("check"))
+        .set("isolation.level", isolation)
+        .set("enable.partition.eof", "true")
+        .set("enable.auto.commit", "false")
+        .create()
+        .expect("a consumer")
+}
+
+/// Returns the sequences in `seen`, in topic order.
+pub(crate) fn sequences(seen: &[Seen]) -> Vec<u64> {
+    seen.iter().map(|record| record.stamp.expect("a header").sequence).collect()
+}

@@ -1,0 +1,111 @@
+//! The tail read of a takeover.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::{
+    ClientConfig,
+    producer::{BaseProducer, BaseRecord, Producer as _},
+};
+use twinfeed_chaos::broker::Broker;
+use twinfeed_node::{
+    kafka::{Error, FencedProducer, Options, TailReader},
+    model::ids::ClusterId,
+};
+
+use crate::support::{new_topic, open, options, records, unique, wait_for_markers};
+
+#[tokio::test]
+async fn ten_thousand_records_come_back_exactly_in_spite_of_markers() {
+    let target = new_topic("tail").await;
+    let mut producer = open(&unique("writer"), &target).await;
+    let before = producer.write(records(1, 1, 10)).await.expect("before the ack");
+    for batch in 0..100 {
+        producer.write(records(2, 1 + batch * 100, 100)).await.expect("write");
+    }
+    wait_for_markers(Broker::shared().bootstrap(), &target.topic);
+    let reader = TailReader::warm(&options(), &target.topic).expect("warm");
+    let end = reader.end_offsets().await.expect("end offsets");
+    assert_eq!(end, [(0, 10_010 + 101)]);
+    for round in 0..3 {
+        let began = Instant::now();
+        let tail = reader.read(&before.next_offsets).await.expect("tail");
+        println!("tail of 10,000 records, round {round}: {:.1} ms", began.elapsed().as_secs_f64() * 1e3);
+        let read: Vec<u64> = tail.records.iter().map(|record| record.sequence).collect();
+        assert_eq!(read, (1..=10_000).collect::<Vec<_>>());
+        assert!(tail.records.is_sorted_by_key(|record| record.offset));
+        let last = tail.records.last().expect("records");
+        let written = &records(2, 10_000, 1)[0];
+        assert_eq!((last.fingerprint, last.subscription), (written.fingerprint, written.subscription));
+        assert_eq!((last.index, last.epoch, last.partition), (written.index, 2, 0));
+        assert_eq!((tail.epoch_max, tail.foreign, tail.other_cluster, tail.truncated), (2, 0, 0, false));
+        assert_eq!(tail.next_offsets, end);
+    }
+    let rest = reader.read(&end).await.expect("an empty tail");
+    assert_eq!((rest.records.len(), rest.next_offsets), (0, end));
+}
+
+#[tokio::test]
+async fn a_tail_read_after_opening_holds_all_that_the_predecessor_committed_and_nothing_else() {
+    let target = new_topic("handover").await;
+    let id = unique("writer");
+    let warm = FencedProducer::warm(&options(), &id, &target).expect("warm");
+    let reader = TailReader::warm(&options(), &target.topic).expect("warm");
+    let mut old = open(&id, &target).await;
+    for batch in 0..20 {
+        old.write(records(1, 1 + batch * 5, 5)).await.expect("write");
+    }
+    let _owner = warm.open().await.expect("takeover");
+    let tail = reader.read(&[(0, 0)]).await.expect("tail");
+    assert_eq!(tail.records.len(), 100);
+}
+
+#[tokio::test]
+async fn foreign_records_are_skipped_and_counted() {
+    let target = new_topic("foreign").await;
+    let plain: BaseProducer =
+        ClientConfig::new().set("bootstrap.servers", Broker::shared().bootstrap()).create().expect("a producer");
+    for _ in 0..3 {
+        let record = BaseRecord::<(), str>::to(&target.topic).payload("not ours").partition(0);
+        plain.send(record).map_err(|(e, _)| e).expect("send");
+    }
+    plain.flush(Duration::from_secs(10)).expect("flush");
+    let stranger = Options::new(ClusterId("another cluster".to_owned()), Broker::shared().bootstrap());
+    let warm = FencedProducer::warm(&stranger, &unique("stranger"), &target).expect("warm");
+    warm.open().await.expect("open").write(records(99, 1, 2)).await.expect("write");
+    open(&unique("writer"), &target).await.write(records(4, 1, 1)).await.expect("write");
+    wait_for_markers(Broker::shared().bootstrap(), &target.topic);
+    let tail = TailReader::warm(&options(), &target.topic).expect("warm").read(&[(0, 0)]).await.expect("tail");
+    assert_eq!((tail.records.len(), tail.foreign, tail.other_cluster), (1, 3, 2));
+    assert_eq!(tail.epoch_max, 4, "another cluster's epochs say nothing about ours");
+}
+
+#[tokio::test]
+async fn offsets_that_the_topic_does_not_have_are_flagged() {
+    let target = new_topic("anew").await;
+    open(&unique("writer"), &target).await.write(records(1, 1, 5)).await.expect("write");
+    wait_for_markers(Broker::shared().bootstrap(), &target.topic);
+    let reader = TailReader::warm(&options(), &target.topic).expect("warm");
+    let tail = reader.read(&[(0, 1_000_000)]).await.expect("tail");
+    assert!(tail.truncated);
+    assert_eq!(tail.records.len(), 5);
+}
+
+#[tokio::test]
+async fn a_tail_longer_than_the_limit_is_refused() {
+    let target = new_topic("long").await;
+    open(&unique("writer"), &target).await.write(records(1, 1, 101)).await.expect("write");
+    wait_for_markers(Broker::shared().bootstrap(), &target.topic);
+    let mut limited = options();
+    limited.tail_records_max = 100;
+    let reader = TailReader::warm(&limited, &target.topic).expect("warm");
+    assert!(matches!(reader.read(&[(0, 0)]).await, Err(Error::Rejected { .. })));
+}
+
+#[tokio::test]
+async fn an_unreachable_broker_is_an_error_within_its_deadline() {
+    let mut options = Options::new(options().cluster, "127.0.0.1:1");
+    options.read_ms_max = 700;
+    let reader = TailReader::warm(&options, "any").expect("warm");
+    let waited = tokio::time::timeout(Duration::from_secs(10), reader.read(&[(0, 0)])).await.expect("a bounded wait");
+    assert!(matches!(waited, Err(Error::Unreachable { .. })), "{waited:?}");
+}
