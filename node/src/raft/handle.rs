@@ -15,6 +15,7 @@ use tokio::{
     sync::watch,
     time::{Instant, sleep_until, timeout, timeout_at},
 };
+use twinfeed_proto::internal::Envelope;
 use uuid::Uuid;
 
 use super::{
@@ -172,6 +173,15 @@ impl RaftHandle {
         self.member.peers.clone()
     }
 
+    /// Refuses what another cluster sent, what is meant for another node, and what a removed node still says. For the
+    /// services beside this room's own on the internal listener.
+    ///
+    /// # Errors
+    /// The text for `FAILED_PRECONDITION`.
+    pub fn check_envelope(&self, envelope: Option<&Envelope>) -> Result<(), String> {
+        self.member.check(envelope)
+    }
+
     /// Returns this node's id.
     pub fn node_id(&self) -> NodeId {
         self.member.me().node_id
@@ -217,7 +227,11 @@ impl RaftHandle {
                     why: "it has not joined yet, its log says what it waits for".to_owned(),
                 });
             }
-            let attempt = timeout_at(deadline, self.ask_once(ask, hint.take(), turn)).await;
+            let attempt = tokio::select! {
+                attempt = timeout_at(deadline, self.ask_once(ask, hint.take(), turn)) => attempt,
+                // A stopped leader would keep the question until its deadline, though another leads already.
+                () = self.other_leader() => Ok(Attempt::Failed { never_sent: false }),
+            };
             match attempt {
                 Ok(Attempt::Answer(Answer::NotLeader { leader })) => hint = leader,
                 Ok(Attempt::Answer(Answer::Unknown { why })) => {
@@ -254,6 +268,17 @@ impl RaftHandle {
                 tracing::debug!(node = id, error = status.message(), "a question to the leader failed");
                 Attempt::Failed { never_sent: never_sent(&status) }
             }
+        }
+    }
+
+    /// Ends when this node learns of another leader than the one it knows now.
+    async fn other_leader(&self) {
+        let mut metrics = self.member.raft.metrics();
+        let known = metrics.borrow_and_update().current_leader;
+        let changed = metrics.wait_for(|m| m.current_leader.is_some() && m.current_leader != known).await.is_ok();
+        if !changed {
+            // Raft has stopped: the attempt itself says so.
+            std::future::pending::<()>().await;
         }
     }
 

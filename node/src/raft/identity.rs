@@ -57,7 +57,11 @@ impl IdentityStore {
         let path = data_dir.join(FILE);
         let identity = match durable_file::read(&path).map_err(io)? {
             Some(bytes) => parse(&bytes, &path, name)?,
-            None => first_start(data_dir, name, cluster_name)?,
+            None => {
+                let directory = fs::canonicalize(data_dir).map_err(io)?;
+                durable_file::sync_directory(directory.parent().unwrap_or(&directory)).map_err(io)?;
+                first_start(data_dir, name, cluster_name)?
+            }
         };
         if identity.name != name {
             return Err(Error::refused(format!(

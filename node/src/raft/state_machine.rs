@@ -117,8 +117,8 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
             // Two builds of one state have the same bytes, so the index tells snapshots apart well enough.
             snapshot_id: format!("state-{index}"),
         };
-        let body = self.state.to_json();
-        let body = write_snapshot(self.path.clone(), meta.clone(), body).await?;
+        let state = self.state.clone();
+        let body = write_snapshot(self.path.clone(), meta.clone(), move || state.to_json()).await?;
         Ok(Snapshot { meta, snapshot: Box::new(Cursor::new(body)) })
     }
 }
@@ -158,7 +158,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         // Decoded first: a file that cannot be read back must never replace one that can.
         let read_error = |e| StorageIOError::read_snapshot(Some(meta.signature()), AnyError::new(&e));
         let state = State::from_json(&body).map_err(read_error)?;
-        write_snapshot(self.path.clone(), meta.clone(), body).await?;
+        write_snapshot(self.path.clone(), meta.clone(), move || body).await?;
         self.restore(meta, state);
         Ok(())
     }
@@ -170,10 +170,15 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 }
 
-/// Returns the body again, so that it need not be copied.
-async fn write_snapshot(path: PathBuf, meta: Meta, body: Vec<u8>) -> Result<Vec<u8>, StorageError> {
+/// Encodes and writes where blocking is allowed: both take a while for a large state. Returns the body.
+async fn write_snapshot(
+    path: PathBuf,
+    meta: Meta,
+    body: impl FnOnce() -> Vec<u8> + Send + 'static,
+) -> Result<Vec<u8>, StorageError> {
     let signature = meta.signature();
     let write = move || {
+        let body = body();
         let header = Header { layout: LAYOUT, checksum: xxh3_64(&body), meta };
         let header = serde_json::to_vec(&header).map_err(io::Error::other)?;
         durable_file::replace(&path, &[&header, b"\n", &body])?;
