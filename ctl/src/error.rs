@@ -140,7 +140,7 @@ impl Error {
     pub(crate) fn outcome_unknown(&self) -> bool {
         match self {
             Self::Refused(refusal) => match refusal.code {
-                Code::DeadlineExceeded | Code::Cancelled | Code::Unknown => true,
+                Code::DeadlineExceeded | Code::Cancelled | Code::Unknown | Code::Internal => true,
                 Code::Unavailable => !refusal.answered,
                 _ => false,
             },

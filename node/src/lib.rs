@@ -17,6 +17,7 @@ pub mod coordinator;
 pub mod feed;
 pub mod kafka;
 pub mod model;
+pub mod node;
 pub mod pipeline;
 pub mod raft;
 pub mod relay;

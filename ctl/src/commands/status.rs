@@ -15,6 +15,8 @@ use crate::{
     text::printable,
 };
 
+/// Ten thousand connectors, the most a cluster has, fill a tenth of it.
+const STATUS_BYTES_MAX: usize = 64 * 1024 * 1024;
 const DEGRADED: u8 = 1;
 const CRITICAL: u8 = 2;
 
@@ -41,7 +43,7 @@ pub(crate) async fn fetch(invocation: &mut Invocation) -> Result<GetStatusRespon
     invocation
         .connection
         .call(call, GetStatusRequest {}, async |channel, request| {
-            ClusterServiceClient::new(channel).get_status(request).await
+            ClusterServiceClient::new(channel).max_decoding_message_size(STATUS_BYTES_MAX).get_status(request).await
         })
         .await
 }

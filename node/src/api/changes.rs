@@ -89,8 +89,8 @@ mod tests {
     }
 
     fn request(pairs: &[(&str, &str)], paths: &[&str]) -> UpdateConnectorRequest {
-        let update_mask = (!paths.is_empty())
-            .then(|| FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() });
+        let update_mask =
+            (!paths.is_empty()).then(|| FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() });
         UpdateConnectorRequest {
             config: config(pairs).into_iter().collect(),
             update_mask,

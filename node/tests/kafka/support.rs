@@ -15,7 +15,7 @@ use rdkafka::{
 use twinfeed_chaos::broker::Broker;
 use twinfeed_node::{
     kafka::{
-        FencedProducer, Options, OutRecord, Target, TopicCreation, ensure_topic,
+        Committed, FencedProducer, Options, OutRecord, Target, TopicCreation, ensure_topic,
         record::{HEADER_KEY, Stamp},
     },
     model::ids::ClusterId,
@@ -68,6 +68,29 @@ pub(crate) fn records(epoch: u64, first: u64, count: u64) -> Vec<OutRecord> {
 /// Opens a producer after it has had time to connect, as at a standby.
 pub(crate) async fn open(transactional_id: &str, target: &Target) -> FencedProducer {
     FencedProducer::warm(&options(), transactional_id, target).expect("warm").open().await.expect("open")
+}
+
+/// A producer that is opened again after a commit that was slow, as a loaded machine may make any of them.
+pub(crate) struct Steady {
+    pub(crate) id: String,
+    target: Target,
+    pub(crate) producer: FencedProducer,
+}
+
+impl Steady {
+    pub(crate) async fn open(target: &Target) -> Self {
+        let id = unique("writer");
+        let producer = open(&id, target).await;
+        Self { id, target: target.clone(), producer }
+    }
+
+    pub(crate) async fn write(&mut self, records: Vec<OutRecord>) -> Committed {
+        let committed = self.producer.write(records).await.expect("an undisturbed write");
+        if committed.recycle {
+            self.producer = open(&self.id, &self.target).await;
+        }
+        committed
+    }
 }
 
 /// Reads what is committed in partition 0 of the shared broker.

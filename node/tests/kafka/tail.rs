@@ -12,15 +12,15 @@ use twinfeed_node::{
     model::ids::ClusterId,
 };
 
-use crate::support::{new_topic, open, options, records, unique, wait_for_markers};
+use crate::support::{Steady, new_topic, open, options, records, unique, wait_for_markers};
 
 #[tokio::test]
 async fn ten_thousand_records_come_back_exactly_in_spite_of_markers() {
     let target = new_topic("tail").await;
-    let mut producer = open(&unique("writer"), &target).await;
-    let before = producer.write(records(1, 1, 10)).await.expect("before the ack");
+    let mut writer = Steady::open(&target).await;
+    let before = writer.write(records(1, 1, 10)).await;
     for batch in 0..100 {
-        producer.write(records(2, 1 + batch * 100, 100)).await.expect("write");
+        writer.write(records(2, 1 + batch * 100, 100)).await;
     }
     wait_for_markers(Broker::shared().bootstrap(), &target.topic);
     let reader = TailReader::warm(&options(), &target.topic).expect("warm");
@@ -47,12 +47,11 @@ async fn ten_thousand_records_come_back_exactly_in_spite_of_markers() {
 #[tokio::test]
 async fn a_tail_read_after_opening_holds_all_that_the_predecessor_committed_and_nothing_else() {
     let target = new_topic("handover").await;
-    let id = unique("writer");
-    let warm = FencedProducer::warm(&options(), &id, &target).expect("warm");
+    let mut old = Steady::open(&target).await;
+    let warm = FencedProducer::warm(&options(), &old.id, &target).expect("warm");
     let reader = TailReader::warm(&options(), &target.topic).expect("warm");
-    let mut old = open(&id, &target).await;
     for batch in 0..20 {
-        old.write(records(1, 1 + batch * 5, 5)).await.expect("write");
+        old.write(records(1, 1 + batch * 5, 5)).await;
     }
     let _owner = warm.open().await.expect("takeover");
     let tail = reader.read(&[(0, 0)]).await.expect("tail");

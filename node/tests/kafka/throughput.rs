@@ -6,9 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use twinfeed_node::kafka::{FencedProducer, OutRecord};
+use twinfeed_node::kafka::OutRecord;
 
-use crate::support::{new_topic, open, records, unique};
+use crate::support::{Steady, new_topic, records};
 
 const COMMIT_INTERVAL_MS: u64 = 10;
 /// 60,000 records/s at that interval.
@@ -17,12 +17,12 @@ const RECORDS_PER_INTERVAL: u64 = 600;
 #[tokio::test]
 async fn print_write_latency_and_throughput() {
     let target = new_topic("figures").await;
-    let mut producer = open(&unique("writer"), &target).await;
+    let mut writer = Steady::open(&target).await;
     let mut sequence = 1;
     for size in [1, 50, 1000] {
         let mut took_us = Vec::new();
         for _ in 0..300 {
-            took_us.push(producer.write(records(1, sequence, size)).await.expect("write").took.as_micros());
+            took_us.push(writer.write(records(1, sequence, size)).await.took.as_micros());
             sequence += size;
         }
         took_us.sort_unstable();
@@ -30,24 +30,24 @@ async fn print_write_latency_and_throughput() {
         println!("write of {size} x 200 B, back to back: p50 {} us, p90 {} us, p99 {} us", at(50), at(90), at(99));
     }
     let steady = records(2, 1, RECORDS_PER_INTERVAL);
-    paced(&mut producer, &steady, Duration::from_secs(3)).await;
+    paced(&mut writer, &steady, Duration::from_secs(3)).await;
     let batch = records(2, 1, 8_000);
     let began = Instant::now();
     let mut written = 0;
     while began.elapsed() < Duration::from_secs(3) {
-        written += producer.write(batch.clone()).await.expect("write").records;
+        written += writer.write(batch.clone()).await.records;
     }
     println!("writes of 8,000 x 200 B, back to back: {:.0} records/s", written as f64 / began.elapsed().as_secs_f64());
 }
 
-async fn paced(producer: &mut FencedProducer, batch: &[OutRecord], during: Duration) {
+async fn paced(writer: &mut Steady, batch: &[OutRecord], during: Duration) {
     let mut ticks = tokio::time::interval(Duration::from_millis(COMMIT_INTERVAL_MS));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let (began, cpu_before_ms) = (Instant::now(), cpu_ms());
     let (mut written, mut took_us) = (0, Vec::new());
     while began.elapsed() < during {
         ticks.tick().await;
-        let committed = producer.write(batch.to_vec()).await.expect("write");
+        let committed = writer.write(batch.to_vec()).await;
         written += committed.records;
         took_us.push(committed.took.as_micros());
     }

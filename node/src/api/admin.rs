@@ -1,0 +1,173 @@
+//! The admin API's hold on the node, shared by its services, and the listener that serves them with health and
+//! reflection. Any node serves it: proposals and reads find the leader by themselves.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    Status,
+    service::Routes,
+    transport::{Server, server::TcpIncoming},
+};
+use tonic_health::{ServingStatus, server::HealthReporter};
+use twinfeed_proto::{
+    DESCRIPTOR_SET,
+    admin::{
+        cluster_service_server::{ClusterServiceServer, SERVICE_NAME as CLUSTER_SERVICE},
+        connector_service_server::{ConnectorServiceServer, SERVICE_NAME as CONNECTOR_SERVICE},
+    },
+};
+
+use super::{
+    changes::check_request_id,
+    condition::Scene,
+    events::EventLog,
+    status::{self, Subject},
+};
+use crate::{
+    clock::wall_ms,
+    control::State,
+    model::{
+        command::{Command, Proposal},
+        report::ClusterView,
+    },
+    raft::RaftHandle,
+    supervise::TaskError,
+};
+
+/// Finds half-open connections of clients that are gone.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+/// A client that holds its connection open must not hold up the node's end.
+const DRAIN: Duration = Duration::from_millis(1_500);
+
+/// The admin API of this node. Cheap to clone.
+#[derive(Clone)]
+pub struct Admin {
+    pub(super) raft: RaftHandle,
+    pub(super) view: watch::Receiver<ClusterView>,
+    pub(super) events: EventLog,
+    /// Ends every stream of answers.
+    pub(super) stop: CancellationToken,
+}
+
+impl Admin {
+    /// Joins what the API answers from: Raft, the view that the leader sends to every node, and the event log.
+    pub fn new(raft: RaftHandle, view: watch::Receiver<ClusterView>, events: EventLog) -> Self {
+        Self { raft, view, events, stop: CancellationToken::new() }
+    }
+
+    /// Serves the API until `stop`; calls in flight get a moment to end.
+    ///
+    /// # Errors
+    /// When the listener fails, or the descriptors compiled in cannot be read.
+    pub async fn serve(mut self, listener: TcpListener, stop: CancellationToken) -> Result<(), TaskError> {
+        self.stop = stop.clone();
+        let (health, health_service) = tonic_health::server::health_reporter();
+        let routes = Routes::new(ConnectorServiceServer::new(self.clone()))
+            .add_service(ClusterServiceServer::new(self.clone()))
+            .add_service(health_service)
+            .add_service(reflection().build_v1()?)
+            .add_service(reflection().build_v1alpha()?);
+        let server = Server::builder()
+            .http2_keepalive_interval(Some(KEEPALIVE))
+            .http2_keepalive_timeout(Some(KEEPALIVE))
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(
+                TcpIncoming::from(listener).with_nodelay(Some(true)),
+                stop.clone().cancelled_owned(),
+            );
+        // tonic's own graceful shutdown waits for clients that never go.
+        let overdue = async {
+            stop.cancelled().await;
+            tokio::time::sleep(DRAIN).await;
+        };
+        tokio::select! {
+            served = server => Ok(served?),
+            ended = self.keep_health(health) => ended,
+            () = overdue => Ok(()),
+        }
+    }
+
+    /// The process is healthy while it answers; the services serve while somebody leads.
+    async fn keep_health(&self, health: HealthReporter) -> Result<(), TaskError> {
+        let mut raft = self.raft.status();
+        health.set_service_status("", ServingStatus::Serving).await;
+        loop {
+            let leader = raft.borrow_and_update().leader;
+            let serving = if leader.is_some() { ServingStatus::Serving } else { ServingStatus::NotServing };
+            health.set_service_status(CONNECTOR_SERVICE, serving).await;
+            health.set_service_status(CLUSTER_SERVICE, serving).await;
+            if raft.changed().await.is_err() {
+                // Raft has stopped and says so itself; this is not the place to end the node.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// What is known now, with a state of the caller's choice.
+    pub(super) fn scene(&self, state: Arc<State>) -> Scene {
+        Scene { state, view: self.view.borrow().clone(), raft: self.raft.status().borrow().clone() }
+    }
+
+    /// What this node itself knows, possibly old.
+    pub(super) fn local_scene(&self) -> Scene {
+        let state = self.raft.state().borrow().clone();
+        self.scene(state)
+    }
+
+    /// What is true at the time of the call.
+    pub(super) async fn confirmed_scene(&self) -> Result<Scene, Status> {
+        let state = self.raft.read().await.map_err(|error| status::of_error(&error))?;
+        Ok(self.scene(state))
+    }
+
+    /// What is true after a change. The change is made whatever this read says, so a late answer is better than none.
+    pub(super) async fn scene_after_change(&self) -> Scene {
+        match self.confirmed_scene().await {
+            Ok(scene) => scene,
+            Err(_) => self.local_scene(),
+        }
+    }
+
+    /// Proposes a command and returns the revision that it made.
+    pub(super) async fn change(&self, command: Command, request_id: &str, on: Subject<'_>) -> Result<u64, Status> {
+        check_request_id(request_id)?;
+        let proposal = Proposal { request_id: request_id.to_owned(), proposed_at_ms: wall_ms(), command };
+        let outcome = self.raft.propose(proposal).await.map_err(|error| status::of_error(&error))?;
+        status::of_outcome(outcome, on)
+    }
+
+    /// Waits until what this node hears satisfies `check`; None at the deadline.
+    pub(super) async fn settled<T>(&self, deadline: Instant, check: impl Fn(&Scene) -> Option<T>) -> Option<T> {
+        let (mut state, mut view) = (self.raft.state(), self.view.clone());
+        loop {
+            let now = state.borrow_and_update().clone();
+            view.mark_unchanged();
+            if let Some(found) = check(&self.scene(now)) {
+                return Some(found);
+            }
+            let changed = async {
+                tokio::select! {
+                    changed = state.changed() => changed.is_ok(),
+                    changed = view.changed() => changed.is_ok(),
+                }
+            };
+            // A closed watch never changes again.
+            if !tokio::time::timeout_at(deadline, changed).await.unwrap_or(false) {
+                return None;
+            }
+        }
+    }
+}
+
+/// Lists what is served, and knows the error details, so that generic clients can print both.
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+        .with_service_name(CONNECTOR_SERVICE)
+        .with_service_name(CLUSTER_SERVICE)
+        .with_service_name("grpc.health.v1.Health")
+}

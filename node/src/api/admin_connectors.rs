@@ -1,0 +1,240 @@
+//! `twinfeed.admin.v1.ConnectorService`: every request is checked once, here, before anything is proposed.
+
+use std::{collections::HashMap, pin::Pin};
+
+use futures_util::StreamExt;
+use prost::Message;
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status};
+use twinfeed_proto::admin::{self, connector_service_server::ConnectorService};
+
+use super::{
+    admin::Admin,
+    changes::{self, check_request_id, revision_of},
+    condition::Scene,
+    convert,
+    deadline::wait_until,
+    paging::{Page, token_after},
+    status::{self, Subject},
+};
+use crate::model::{
+    command::Command,
+    connector::{Config, TargetState},
+    spec::{ConnectorSpec, Warning},
+};
+
+/// A page ends early at this size: clients accept messages of 4 MiB.
+const PAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+type Answer<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl ConnectorService for Admin {
+    async fn create_connector(
+        &self,
+        request: Request<admin::CreateConnectorRequest>,
+    ) -> Answer<admin::CreateConnectorResponse> {
+        let request = request.into_inner();
+        let (connector, warnings) = self.create(request).await?;
+        Ok(Response::new(admin::CreateConnectorResponse { connector: Some(connector), warnings }))
+    }
+
+    async fn get_connector(&self, request: Request<admin::GetConnectorRequest>) -> Answer<admin::GetConnectorResponse> {
+        let scene = self.confirmed_scene().await?;
+        let connector = show(&scene, &request.into_inner().name)?;
+        Ok(Response::new(admin::GetConnectorResponse { connector: Some(connector) }))
+    }
+
+    async fn list_connectors(
+        &self,
+        request: Request<admin::ListConnectorsRequest>,
+    ) -> Answer<admin::ListConnectorsResponse> {
+        let request = request.into_inner();
+        let page = Page::read(request.page_size, &request.page_token)?;
+        let scene = self.confirmed_scene().await?;
+        let mut rest = scene.state.connectors().range::<str, _>((page.start(), std::ops::Bound::Unbounded)).peekable();
+        let mut connectors = Vec::new();
+        let mut bytes = 0;
+        while connectors.len() < page.size
+            && bytes < PAGE_BYTES_MAX
+            && let Some((_, connector)) = rest.next()
+        {
+            let shown = convert::connector(&scene, connector);
+            bytes += shown.encoded_len();
+            connectors.push(shown);
+        }
+        let last = connectors.last().filter(|_| rest.peek().is_some());
+        let next_page_token = last.map(|connector| token_after(&connector.name)).unwrap_or_default();
+        Ok(Response::new(admin::ListConnectorsResponse { connectors, next_page_token }))
+    }
+
+    async fn update_connector(
+        &self,
+        request: Request<admin::UpdateConnectorRequest>,
+    ) -> Answer<admin::UpdateConnectorResponse> {
+        let (connector, warnings) = self.update(request.into_inner()).await?;
+        Ok(Response::new(admin::UpdateConnectorResponse { connector: Some(connector), warnings }))
+    }
+
+    async fn delete_connector(
+        &self,
+        request: Request<admin::DeleteConnectorRequest>,
+    ) -> Answer<admin::DeleteConnectorResponse> {
+        let request = request.into_inner();
+        let expected_revision = revision_of(&request.etag)?;
+        let subject = Subject::connector(&request.name);
+        if request.validate_only {
+            check_request_id(&request.request_id)?;
+            let scene = self.confirmed_scene().await?;
+            let connector = scene.state.connectors().get(&request.name).ok_or_else(|| status::not_found(subject))?;
+            check_etag(expected_revision, connector.revision, subject)?;
+        } else {
+            let command = Command::DeleteConnector { name: request.name.clone(), expected_revision };
+            self.change(command, &request.request_id, subject).await?;
+        }
+        Ok(Response::new(admin::DeleteConnectorResponse {}))
+    }
+
+    async fn pause_connector(
+        &self,
+        request: Request<admin::PauseConnectorRequest>,
+    ) -> Answer<admin::PauseConnectorResponse> {
+        let request = request.into_inner();
+        let connector = Some(self.aim(&request.name, &request.request_id, TargetState::Paused).await?);
+        Ok(Response::new(admin::PauseConnectorResponse { connector }))
+    }
+
+    async fn resume_connector(
+        &self,
+        request: Request<admin::ResumeConnectorRequest>,
+    ) -> Answer<admin::ResumeConnectorResponse> {
+        let request = request.into_inner();
+        let connector = Some(self.aim(&request.name, &request.request_id, TargetState::Running).await?);
+        Ok(Response::new(admin::ResumeConnectorResponse { connector }))
+    }
+
+    async fn stop_connector(
+        &self,
+        request: Request<admin::StopConnectorRequest>,
+    ) -> Answer<admin::StopConnectorResponse> {
+        let request = request.into_inner();
+        let connector = Some(self.aim(&request.name, &request.request_id, TargetState::Stopped).await?);
+        Ok(Response::new(admin::StopConnectorResponse { connector }))
+    }
+
+    async fn restart_connector(
+        &self,
+        request: Request<admin::RestartConnectorRequest>,
+    ) -> Answer<admin::RestartConnectorResponse> {
+        let request = request.into_inner();
+        let command = Command::Restart { name: request.name.clone() };
+        self.change(command, &request.request_id, Subject::connector(&request.name)).await?;
+        let connector = Some(show(&self.scene_after_change().await, &request.name)?);
+        Ok(Response::new(admin::RestartConnectorResponse { connector }))
+    }
+
+    async fn failover_connector(
+        &self,
+        request: Request<admin::FailoverConnectorRequest>,
+    ) -> Answer<admin::FailoverConnectorResponse> {
+        let deadline = wait_until(request.metadata());
+        self.failover(request.into_inner(), deadline).await.map(Response::new)
+    }
+
+    type WatchConnectorsStream = Pin<Box<dyn Stream<Item = Result<admin::WatchConnectorsResponse, Status>> + Send>>;
+
+    async fn watch_connectors(
+        &self,
+        _request: Request<admin::WatchConnectorsRequest>,
+    ) -> Answer<Self::WatchConnectorsStream> {
+        self.confirmed_scene().await?;
+        let changes = super::watch::connectors(self.clone()).take_until(self.stop.clone().cancelled_owned());
+        Ok(Response::new(Box::pin(changes)))
+    }
+}
+
+impl Admin {
+    async fn create(&self, request: admin::CreateConnectorRequest) -> Result<(admin::Connector, Vec<String>), Status> {
+        check_request_id(&request.request_id)?;
+        let target = initial_target(request.initial_state)?;
+        let name = request.name;
+        let config: Config = request.config.into_iter().collect();
+        let warnings = checked(&name, &config)?;
+        let subject = Subject::connector(&name);
+        if request.validate_only {
+            let scene = self.confirmed_scene().await?;
+            if scene.state.connectors().contains_key(&name) {
+                return Err(status::already_exists(subject));
+            }
+            return Ok((convert::proposed(&name, &config, target), warnings));
+        }
+        let command = Command::CreateConnector { name: name.clone(), config, target };
+        self.change(command, &request.request_id, subject).await?;
+        Ok((show(&self.scene_after_change().await, &name)?, warnings))
+    }
+
+    async fn update(&self, request: admin::UpdateConnectorRequest) -> Result<(admin::Connector, Vec<String>), Status> {
+        check_request_id(&request.request_id)?;
+        let expected = revision_of(&request.etag)?;
+        let name = request.name.clone();
+        let subject = Subject::connector(&name);
+        let scene = self.confirmed_scene().await?;
+        let Some(stored) = scene.state.connectors().get(&name) else {
+            if !request.allow_missing || expected > 0 {
+                return Err(status::not_found(subject));
+            }
+            let config: HashMap<_, _> = changes::merge(&Config::new(), &request)?.config.into_iter().collect();
+            return self
+                .create(admin::CreateConnectorRequest {
+                    name,
+                    config,
+                    request_id: request.request_id,
+                    validate_only: request.validate_only,
+                    initial_state: admin::TargetState::Unspecified.into(),
+                })
+                .await;
+        };
+        let merged = changes::merge(&stored.config, &request)?;
+        let warnings = checked(&name, &merged.config)?;
+        if request.validate_only {
+            check_etag(expected, stored.revision, subject)?;
+            return Ok((convert::proposed(&name, &merged.config, stored.target), warnings));
+        }
+        // What was merged into one revision must not replace another.
+        let expected_revision = if expected == 0 && merged.rests_on_stored { stored.revision } else { expected };
+        let command = Command::UpdateConnector { name: name.clone(), config: merged.config, expected_revision };
+        self.change(command, &request.request_id, subject).await?;
+        Ok((show(&self.scene_after_change().await, &name)?, warnings))
+    }
+
+    async fn aim(&self, name: &str, request_id: &str, target: TargetState) -> Result<admin::Connector, Status> {
+        let command = Command::SetTarget { name: name.to_owned(), target };
+        self.change(command, request_id, Subject::connector(name)).await?;
+        show(&self.scene_after_change().await, name)
+    }
+}
+
+/// The connector as the API shows it.
+pub(super) fn show(scene: &Scene, name: &str) -> Result<admin::Connector, Status> {
+    let connector = scene.state.connectors().get(name).ok_or_else(|| status::not_found(Subject::connector(name)))?;
+    Ok(convert::connector(scene, connector))
+}
+
+fn checked(name: &str, config: &Config) -> Result<Vec<String>, Status> {
+    let (_, warnings) = ConnectorSpec::parse(name, config).map_err(|errors| status::invalid_config(name, errors))?;
+    let line = |warning: Warning| format!("{}: {}", warning.key, warning.message);
+    Ok(warnings.into_iter().map(line).collect())
+}
+
+fn check_etag(expected: u64, actual: u64, subject: Subject<'_>) -> Result<(), Status> {
+    if expected == 0 || expected == actual { Ok(()) } else { Err(status::conflict(subject, expected, actual)) }
+}
+
+fn initial_target(state: i32) -> Result<TargetState, Status> {
+    match admin::TargetState::try_from(state) {
+        Ok(admin::TargetState::Unspecified | admin::TargetState::Running) => Ok(TargetState::Running),
+        Ok(admin::TargetState::Paused) => Ok(TargetState::Paused),
+        Ok(admin::TargetState::Stopped) => Ok(TargetState::Stopped),
+        Err(_) => Err(status::invalid_field("initial_state", "is not a state that this node knows")),
+    }
+}

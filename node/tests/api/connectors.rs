@@ -1,0 +1,301 @@
+//! Connectors: create, read, list, change, delete; repeats, etags, dry runs, and what is shown.
+
+use prost_types::FieldMask;
+use tonic::Code;
+use twinfeed_node::model::report::Role;
+use twinfeed_proto::admin::{
+    ConnectorState, CreateConnectorRequest, DeleteConnectorRequest, GetConnectorRequest, ListConnectorsRequest,
+    PauseConnectorRequest, RestartConnectorRequest, ResumeConnectorRequest, StopConnectorRequest, TargetState,
+    UpdateConnectorRequest, WatchConnectorsRequest, watch_connectors_response::Kind,
+};
+
+use crate::kit::{Node, config, healthy, refused, request, uuid};
+
+fn get(name: &str) -> GetConnectorRequest {
+    GetConnectorRequest { name: name.into() }
+}
+
+#[tokio::test]
+async fn a_connector_lives_from_create_to_delete() {
+    let node = Node::start().await;
+    let mut api = node.connectors();
+    let created = api.create_connector(request("btc")).await.unwrap().into_inner().connector.unwrap();
+    assert_eq!((created.name.as_str(), created.target_state()), ("btc", TargetState::Running));
+    assert_eq!(created.etag, created.revision.to_string());
+    assert!(created.create_time.is_some());
+    let status = created.status.unwrap();
+    assert_eq!(status.state(), ConnectorState::Unassigned);
+    assert!(status.at_risk && status.message.contains("1 of 1 nodes are up"), "{status:?}");
+
+    for (target, state) in
+        [(TargetState::Paused, ConnectorState::Paused), (TargetState::Stopped, ConnectorState::Stopped)]
+    {
+        let name = "btc".to_owned();
+        let connector = match target {
+            TargetState::Paused => {
+                let request = PauseConnectorRequest { name, request_id: uuid() };
+                api.pause_connector(request).await.unwrap().into_inner().connector
+            }
+            _ => {
+                let request = StopConnectorRequest { name, request_id: uuid() };
+                api.stop_connector(request).await.unwrap().into_inner().connector
+            }
+        };
+        let connector = connector.unwrap();
+        assert_eq!((connector.target_state(), connector.status.unwrap().state()), (target, state));
+    }
+    let resume = ResumeConnectorRequest { name: "btc".into(), request_id: uuid() };
+    let resumed = api.resume_connector(resume).await.unwrap().into_inner().connector.unwrap();
+    assert_eq!(resumed.target_state(), TargetState::Running);
+    let restart = RestartConnectorRequest { name: "btc".into(), request_id: uuid() };
+    let restarted = api.restart_connector(restart).await.unwrap().into_inner().connector.unwrap();
+    assert!(restarted.revision > resumed.revision);
+
+    api.delete_connector(DeleteConnectorRequest { name: "btc".into(), ..Default::default() }).await.unwrap();
+    let missing = refused(api.get_connector(get("btc")).await, Code::NotFound, "NOT_FOUND");
+    assert_eq!(missing.resource_info().unwrap().resource_name, "btc");
+}
+
+#[tokio::test]
+async fn a_repeated_request_has_one_effect_and_the_first_answer() {
+    let node = Node::start().await;
+    let mut api = node.connectors();
+    let create = CreateConnectorRequest { request_id: uuid(), ..request("btc") };
+    let first = api.create_connector(create.clone()).await.unwrap().into_inner();
+    let again = api.create_connector(create).await.unwrap().into_inner();
+    assert_eq!(first, again);
+    let other = CreateConnectorRequest { request_id: uuid(), ..request("btc") };
+    refused(api.create_connector(other).await, Code::AlreadyExists, "ALREADY_EXISTS");
+
+    let delete = DeleteConnectorRequest { name: "btc".into(), request_id: uuid(), ..Default::default() };
+    api.delete_connector(delete.clone()).await.unwrap();
+    api.delete_connector(delete).await.expect("gone already, by this very request");
+    let bad = CreateConnectorRequest { request_id: "1".into(), ..request("eth") };
+    refused(api.create_connector(bad).await, Code::InvalidArgument, "INVALID");
+}
+
+#[tokio::test]
+async fn all_bad_fields_are_named_at_once() {
+    let node = Node::start().await;
+    let bad = CreateConnectorRequest {
+        name: "a/b".into(),
+        config: config(&[("websocket.url", "http://x"), ("kafka.topic", "no spaces"), ("websocket.headrs", "a:b")]),
+        ..Default::default()
+    };
+    let details = refused(node.connectors().create_connector(bad).await, Code::InvalidArgument, "INVALID");
+    let mut fields: Vec<_> =
+        details.bad_request().unwrap().field_violations.iter().map(|field| field.field.as_str()).collect();
+    fields.sort_unstable();
+    assert_eq!(fields, ["config.kafka.topic", "config.websocket.headrs", "config.websocket.url", "name"]);
+}
+
+#[tokio::test]
+async fn a_dry_run_changes_nothing() {
+    let node = Node::start().await;
+    let mut api = node.connectors();
+    let dry = CreateConnectorRequest { validate_only: true, ..request("btc") };
+    let answer = api.create_connector(dry.clone()).await.unwrap().into_inner().connector.unwrap();
+    assert_eq!((answer.name.as_str(), answer.etag.as_str()), ("btc", ""));
+    refused(api.get_connector(get("btc")).await, Code::NotFound, "NOT_FOUND");
+
+    node.create("btc").await;
+    refused(api.create_connector(dry).await, Code::AlreadyExists, "ALREADY_EXISTS");
+    let before = api.get_connector(get("btc")).await.unwrap().into_inner();
+    let update = UpdateConnectorRequest {
+        name: "btc".into(),
+        config: config(&[("kafka.topic", "other")]),
+        update_mask: Some(FieldMask { paths: vec!["config.kafka.topic".into()] }),
+        validate_only: true,
+        ..Default::default()
+    };
+    let would = api.update_connector(update).await.unwrap().into_inner().connector.unwrap();
+    assert_eq!(would.config["kafka.topic"], "other");
+    let delete = DeleteConnectorRequest { name: "btc".into(), validate_only: true, ..Default::default() };
+    api.delete_connector(delete).await.unwrap();
+    assert_eq!(api.get_connector(get("btc")).await.unwrap().into_inner(), before);
+}
+
+#[tokio::test]
+async fn an_etag_refuses_lost_updates() {
+    let node = Node::start().await;
+    let mut api = node.connectors();
+    node.create("btc").await;
+    let etag = api.get_connector(get("btc")).await.unwrap().into_inner().connector.unwrap().etag;
+    let update = |topic: &str, etag: &str| UpdateConnectorRequest {
+        name: "btc".into(),
+        config: config(&[("websocket.url", "ws://127.0.0.1:1/feed"), ("kafka.topic", topic)]),
+        etag: etag.into(),
+        ..Default::default()
+    };
+    let changed = api.update_connector(update("t2", &etag)).await.unwrap().into_inner().connector.unwrap();
+    assert_eq!(changed.config["kafka.topic"], "t2");
+    let details = refused(api.update_connector(update("t3", &etag)).await, Code::Aborted, "ETAG_MISMATCH");
+    assert_eq!(details.error_info().unwrap().metadata["actual"], changed.etag);
+    let stale = DeleteConnectorRequest { name: "btc".into(), etag, ..Default::default() };
+    refused(api.delete_connector(stale).await, Code::Aborted, "ETAG_MISMATCH");
+    refused(api.update_connector(update("t3", "x")).await, Code::InvalidArgument, "INVALID");
+    let unconditional = api.update_connector(update("t4", "")).await.unwrap().into_inner().connector.unwrap();
+    assert_eq!(unconditional.config["kafka.topic"], "t4");
+}
+
+#[tokio::test]
+async fn masks_change_single_keys_and_missing_ones_can_be_allowed() {
+    let node = Node::start().await;
+    let mut api = node.connectors();
+    let whole = request("btc").config;
+    let upsert =
+        UpdateConnectorRequest { name: "btc".into(), config: whole, allow_missing: true, ..Default::default() };
+    let absent = UpdateConnectorRequest { allow_missing: false, ..upsert.clone() };
+    refused(api.update_connector(absent).await, Code::NotFound, "NOT_FOUND");
+    api.update_connector(upsert).await.unwrap();
+    let mask = |paths: &[&str]| Some(FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() });
+    let set = UpdateConnectorRequest {
+        name: "btc".into(),
+        config: config(&[("twinfeed.redundancy", "single"), ("kafka.topic", "not masked")]),
+        update_mask: mask(&["config.twinfeed.redundancy"]),
+        ..Default::default()
+    };
+    let connector = api.update_connector(set).await.unwrap().into_inner().connector.unwrap();
+    assert_eq!(
+        (connector.config["twinfeed.redundancy"].as_str(), connector.config["kafka.topic"].as_str()),
+        ("single", "ticks")
+    );
+    let unset = UpdateConnectorRequest {
+        name: "btc".into(),
+        update_mask: mask(&["config.twinfeed.redundancy"]),
+        ..Default::default()
+    };
+    let connector = api.update_connector(unset).await.unwrap().into_inner().connector.unwrap();
+    assert!(!connector.config.contains_key("twinfeed.redundancy"));
+    let required =
+        UpdateConnectorRequest { name: "btc".into(), update_mask: mask(&["config.kafka.topic"]), ..Default::default() };
+    refused(api.update_connector(required).await, Code::InvalidArgument, "INVALID");
+}
+
+#[tokio::test]
+async fn secrets_are_never_shown_and_survive_a_round_trip() {
+    let node = Node::start().await;
+    let mut api = node.connectors();
+    let mut create = request("btc");
+    create.config.insert("websocket.auth.token".into(), "s3cret".into());
+    create.config.insert("websocket.url".into(), "ws://127.0.0.1:1/feed?token=s3cret".into());
+    let created = api.create_connector(create).await.unwrap().into_inner();
+    assert!(!created.warnings.is_empty(), "a raw secret is accepted with a warning");
+    let shown = api.get_connector(get("btc")).await.unwrap().into_inner().connector.unwrap();
+    let page = api.list_connectors(ListConnectorsRequest::default()).await.unwrap().into_inner();
+    for text in [format!("{created:?}"), format!("{shown:?}"), format!("{page:?}")] {
+        assert!(!text.contains("s3cret"), "{text}");
+    }
+    let mut edited = shown.config;
+    edited.insert("kafka.topic".into(), "other".into());
+    let update = UpdateConnectorRequest { name: "btc".into(), config: edited, ..Default::default() };
+    api.update_connector(update).await.unwrap();
+    let stored = node.raft.read().await.unwrap().connectors()["btc"].config.clone();
+    assert_eq!(stored["websocket.auth.token"], "s3cret");
+    assert_eq!(stored["websocket.url"], "ws://127.0.0.1:1/feed?token=s3cret");
+    assert_eq!(stored["kafka.topic"], "other");
+}
+
+#[tokio::test]
+async fn pages_cover_every_connector_once() {
+    let node = Node::start().await;
+    let mut api = node.connectors();
+    for name in ["a", "b", "c", "d", "e"] {
+        node.create(name).await;
+    }
+    let mut names = Vec::new();
+    let mut request = ListConnectorsRequest { page_size: 2, ..Default::default() };
+    loop {
+        let page = api.list_connectors(request.clone()).await.unwrap().into_inner();
+        assert!(page.connectors.len() <= 2);
+        names.extend(page.connectors.into_iter().map(|connector| connector.name));
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        request.page_token = page.next_page_token;
+    }
+    assert_eq!(names, ["a", "b", "c", "d", "e"]);
+    let foreign = ListConnectorsRequest { page_token: "b".into(), ..Default::default() };
+    refused(api.list_connectors(foreign).await, Code::InvalidArgument, "INVALID");
+}
+
+#[tokio::test]
+async fn the_state_is_what_the_nodes_report() {
+    let node = Node::start().await;
+    let me = node.raft.node_id();
+    node.create("btc").await;
+    node.add_member(2, "n2").await;
+    node.hear(&[(me, true), (2, true)]);
+    let epoch = node.assign("btc", me, Some(2)).await;
+    let mut api = node.connectors();
+    let mut status =
+        async || api.get_connector(get("btc")).await.unwrap().into_inner().connector.unwrap().status.unwrap();
+
+    assert_eq!(status().await.state(), ConnectorState::Starting);
+    let (owner, standby) = (healthy(Role::Owner, epoch), healthy(Role::Standby, epoch));
+    node.report(me, "btc", owner.clone());
+    node.report(2, "btc", standby.clone());
+    let fine = status().await;
+    assert_eq!((fine.state(), fine.at_risk, fine.message.as_str()), (ConnectorState::Running, false, ""));
+    assert_eq!((fine.owner.as_str(), fine.standby.as_str(), fine.epoch), ("n1", "n2", epoch.0));
+    assert_eq!(fine.subscriptions.iter().map(|feed| feed.role.as_str()).collect::<Vec<_>>(), ["primary", "secondary"]);
+
+    let mut cut = standby.clone();
+    cut.subscription.connected = false;
+    cut.subscription.last_error = "closed 1006".into();
+    node.report(2, "btc", cut.clone());
+    let risky = status().await;
+    assert_eq!((risky.state(), risky.at_risk), (ConnectorState::Running, true));
+    assert_eq!(risky.message, "secondary at n2 is not connected (closed 1006); nothing lost (primary active)");
+
+    let mut alone = owner.clone();
+    alone.subscription.connected = false;
+    node.report(me, "btc", alone);
+    assert_eq!(status().await.state(), ConnectorState::Starting, "nothing is connected: it does not deliver");
+
+    let mut failed = owner.clone();
+    failed.failed = Some("topic t: not authorised".into());
+    node.report(me, "btc", failed);
+    let broken = status().await;
+    assert_eq!(broken.state(), ConnectorState::Failed);
+    assert!(broken.message.starts_with("topic t: not authorised"));
+
+    let mut old = owner;
+    old.epoch.0 -= 1;
+    node.report(me, "btc", old);
+    assert_eq!(status().await.state(), ConnectorState::Starting, "a report on an old epoch says nothing on this one");
+
+    node.hear(&[(me, false), (2, true)]);
+    assert_eq!(status().await.message, "owner n1 does not answer; n2 takes over");
+    node.hear(&[(me, false), (2, false)]);
+    assert_eq!(status().await.state(), ConnectorState::Unassigned);
+}
+
+#[tokio::test]
+async fn a_watch_tells_every_change_once() {
+    let node = Node::start().await;
+    let me = node.raft.node_id();
+    node.create("btc").await;
+    let mut watch = node.connectors().watch_connectors(WatchConnectorsRequest {}).await.unwrap().into_inner();
+    let mut next = async || {
+        let change = watch.message().await.unwrap().expect("it goes on");
+        (change.kind(), change.connector.map(|connector| connector.name).unwrap_or_default())
+    };
+    assert_eq!(next().await, (Kind::Added, "btc".to_owned()));
+    assert_eq!(next().await.0, Kind::Bookmark);
+    node.create("eth").await;
+    assert_eq!(next().await, (Kind::Added, "eth".to_owned()));
+    assert_eq!(next().await.0, Kind::Bookmark);
+    let epoch = node.assign("btc", me, None).await;
+    assert_eq!(next().await, (Kind::Modified, "btc".to_owned()));
+    assert_eq!(next().await.0, Kind::Bookmark);
+    node.report(me, "btc", healthy(Role::Owner, epoch));
+    assert_eq!(next().await, (Kind::Modified, "btc".to_owned()));
+    assert_eq!(next().await.0, Kind::Bookmark);
+    let mut busy = healthy(Role::Owner, epoch);
+    busy.records_committed = 7;
+    node.report(me, "btc", busy);
+    let delete = DeleteConnectorRequest { name: "eth".into(), ..Default::default() };
+    node.connectors().delete_connector(delete).await.unwrap();
+    assert_eq!(next().await, (Kind::Deleted, "eth".to_owned()), "counters alone are no change");
+}
