@@ -1,6 +1,8 @@
 //! A feed session and servers that are broken or hostile. Each attack must end with a reason that names it, and the
 //! session must serve the next connection as if nothing had happened.
 
+#![allow(clippy::disallowed_methods, reason = "tests spawn their own servers")]
+
 mod feed_kit;
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! A feed session and servers that mean well: order, batches, subscriptions, reconnects, backpressure, stopping.
 
+#![allow(clippy::disallowed_methods, reason = "tests spawn their own servers")]
+
 mod feed_kit;
 
 use std::time::{Duration, Instant};

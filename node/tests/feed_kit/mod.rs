@@ -1,6 +1,8 @@
 //! The kit of the feed tests: a session under test, and a listener that can play any server. Conditions with a deadline,
 //! no sleeps: an event that does not come fails the test.
 #![allow(dead_code, reason = "each test binary uses its part of the kit")]
+#![allow(clippy::disallowed_methods, reason = "tests spawn the session under test themselves")]
+#![allow(clippy::result_large_err, reason = "the type of tungstenite's callback")]
 
 use std::{sync::Arc, time::Duration};
 
@@ -122,7 +124,6 @@ impl Listening {
         accepted.expect("a connection within the deadline").expect("accepted").0
     }
 
-    #[allow(clippy::result_large_err, reason = "the type of tungstenite's callback")]
     pub(crate) async fn websocket(&self) -> (WebSocketStream<TcpStream>, server::Request) {
         let mut seen = None;
         let tcp = self.tcp().await;

@@ -1,7 +1,7 @@
 //! Reads a topic from its beginning as any consumer would: read_committed, no group, independent of the node's own
 //! client settings. Broker restarts are part of what it watches: errors that pass are waited out.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
@@ -19,7 +19,7 @@ const METADATA_STEP: Duration = Duration::from_millis(500);
 
 /// A reader of all partitions of a topic, or of one.
 pub(super) struct TopicReader {
-    consumer: StreamConsumer,
+    consumer: Arc<StreamConsumer>,
     partitions: BTreeSet<i32>,
     /// Partitions read up to what was their end at that moment.
     at_end: BTreeSet<i32>,
@@ -42,9 +42,10 @@ impl TopicReader {
             .set("fetch.error.backoff.ms", "10")
             .set("reconnect.backoff.max.ms", "200")
             .create()?;
+        let consumer = Arc::new(consumer);
         let deadline = Instant::now() + wait;
         let partitions = loop {
-            let partitions = partitions(&consumer, topic);
+            let partitions = partitions(&consumer, topic).await;
             if !partitions.is_empty() {
                 break partitions;
             }
@@ -87,9 +88,11 @@ impl TopicReader {
     }
 }
 
-fn partitions(consumer: &StreamConsumer, topic: &str) -> BTreeSet<i32> {
-    // Asking for all topics never creates one, whatever the broker's settings.
-    let Ok(metadata) = consumer.fetch_metadata(None, METADATA_STEP) else { return BTreeSet::new() };
+async fn partitions(consumer: &Arc<StreamConsumer>, topic: &str) -> BTreeSet<i32> {
+    // Asking for all topics never creates one, whatever the broker's settings. The call blocks its thread.
+    let consumer = Arc::clone(consumer);
+    let fetched = tokio::task::spawn_blocking(move || consumer.fetch_metadata(None, METADATA_STEP)).await;
+    let Ok(Ok(metadata)) = fetched else { return BTreeSet::new() };
     let found = metadata.topics().iter().find(|known| known.name() == topic && known.error().is_none());
     found.map(|found| found.partitions().iter().map(|partition| partition.id()).collect()).unwrap_or_default()
 }

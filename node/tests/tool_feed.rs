@@ -1,0 +1,237 @@
+//! The tool feed: every subscriber gets every message from its connect on, whatever skew, jitter and shuffling do, and
+//! the ledger says exactly what was sent.
+
+mod feed_kit;
+
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use feed_kit::{DEADLINE, Feed, subscription};
+use twinfeed_node::{
+    feed::Ended,
+    model::frame::FeedEvent,
+    supervise::Supervisor,
+    tools::{
+        feed::{Args, Faults, FeedServer},
+        pattern::{Pattern, PatternArgs},
+    },
+};
+
+fn args(rate: f64, count: Option<u64>) -> Args {
+    let pattern = PatternArgs { seed: 3, size: 120, repeats: 0.3, hot: 5, replay: None, bridge: 50 };
+    Args {
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        paths: vec!["a".into(), "b".into()],
+        rate,
+        pattern,
+        count,
+        seconds: None,
+        skew_ms: 15,
+        jitter_ms: 3,
+        reorder_ms: 0,
+        wait_subscribers: 2,
+        faults: Faults::default(),
+    }
+}
+
+struct Stage {
+    server: FeedServer,
+    pattern: Pattern,
+    _supervisor: Supervisor,
+}
+
+impl Stage {
+    async fn new(args: Args) -> Self {
+        let supervisor = Supervisor::default();
+        let pattern = Pattern::new(args.pattern.clone()).expect("a valid pattern");
+        let server = FeedServer::start(args, &supervisor.spawner()).await.expect("a feed");
+        Self { server, pattern, _supervisor: supervisor }
+    }
+
+    fn subscribe(&self, path: &str) -> Feed {
+        Feed::start_with(subscription(&self.server.url(path), &[("websocket.reconnect.interval.ms", "10")]), 1024)
+    }
+
+    async fn finished(&self) {
+        tokio::time::timeout(DEADLINE, self.server.finished()).await.expect("the feed finishes");
+    }
+}
+
+async fn payloads(feed: &mut Feed, count: usize) -> Vec<Bytes> {
+    feed.frames(count).await.into_iter().map(|frame| frame.payload).collect()
+}
+
+#[tokio::test]
+async fn both_paths_carry_the_whole_sequence_in_order() {
+    let stage = Stage::new(args(20_000.0, Some(5_000))).await;
+    let (mut a, mut b) = (stage.subscribe("a"), stage.subscribe("b"));
+    a.opened().await;
+    b.opened().await;
+    let expected: Vec<Bytes> = (0..5_000).map(|n| stage.pattern.payload(n)).collect();
+    let (from_a, from_b) = tokio::join!(payloads(&mut a, 5_000), payloads(&mut b, 5_000));
+    assert_eq!(from_a, expected);
+    assert_eq!(from_b, expected);
+    stage.finished().await;
+    let ledger = stage.server.ledger();
+    assert_eq!((ledger.first_n, ledger.last_n, ledger.finished), (Some(0), Some(4_999), true));
+    assert_eq!((ledger.covered.as_slice(), ledger.sent()), ([(0, 5_000)].as_slice(), 5_000));
+    assert_eq!((a.stop().await, b.stop().await), (Ended::Stopped, Ended::Stopped));
+    stage.server.stop().await;
+}
+
+#[tokio::test]
+async fn shuffled_paths_differ_in_order_and_not_in_content() {
+    let mut args = args(20_000.0, Some(2_950));
+    args.reorder_ms = 5;
+    let stage = Stage::new(args).await;
+    let (mut a, mut b) = (stage.subscribe("a"), stage.subscribe("b"));
+    a.opened().await;
+    b.opened().await;
+    let (mut from_a, mut from_b) = tokio::join!(payloads(&mut a, 2_950), payloads(&mut b, 2_950));
+    assert_ne!(from_a, from_b);
+    let mut expected: Vec<Bytes> = (0..2_950).map(|n| stage.pattern.payload(n)).collect();
+    for sequence in [&mut from_a, &mut from_b, &mut expected] {
+        sequence.sort();
+    }
+    assert_eq!((&from_a, &from_b), (&expected, &expected));
+}
+
+#[tokio::test]
+async fn a_later_subscriber_joins_where_the_schedule_is_and_a_finish_ends_it_for_all() {
+    let mut args = args(2_000.0, None);
+    args.wait_subscribers = 1;
+    let stage = Stage::new(args).await;
+    let mut a = stage.subscribe("a");
+    a.opened().await;
+    let first = payloads(&mut a, 500).await;
+    let mut b = stage.subscribe("b");
+    b.opened().await;
+    payloads(&mut b, 100).await;
+    let entry = stage.server.ledger().connections[1].clone();
+    assert!(entry.path == "b" && entry.first_n > 400, "{entry:?}");
+    // The same over HTTP, as the chaos tests end a feed.
+    let answer = http(stage.server.address(), "POST /finish").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    stage.finished().await;
+    let ledger = stage.server.ledger();
+    assert_eq!(ledger.covered, [(0, ledger.last_n.expect("messages were sent") + 1)]);
+    assert!(ledger.connections.iter().all(|entry| entry.next_n == ledger.sent()), "{ledger:?}");
+    let rest = payloads(&mut a, ledger.sent() as usize - first.len()).await;
+    let all: Vec<Bytes> = (0..ledger.sent()).map(|n| stage.pattern.payload(n)).collect();
+    assert_eq!([first, rest].concat(), all);
+}
+
+#[tokio::test]
+async fn closes_and_drops_reach_the_chosen_path_only() {
+    let mut args = args(5_000.0, Some(5_000));
+    args.faults.close_every_ms = Some(150);
+    args.faults.fault_path = Some("b".into());
+    let stage = Stage::new(args).await;
+    let (mut a, mut b) = (stage.subscribe("a"), stage.subscribe("b"));
+    a.opened().await;
+    b.opened().await;
+    let closed = async {
+        loop {
+            if let FeedEvent::Closed { reason, .. } = b.event().await {
+                return reason;
+            }
+        }
+    };
+    let (from_a, reason) = tokio::join!(payloads(&mut a, 5_000), closed);
+    assert_eq!(from_a.len(), 5_000);
+    assert_eq!(reason, "the server closed the connection: 1001 the feed restarts");
+    let ended: BTreeSet<_> =
+        stage.server.ledger().connections.into_iter().filter(|e| e.ended.is_some()).map(|e| e.path).collect();
+    assert_eq!(ended, BTreeSet::from(["b".to_owned()]));
+}
+
+#[tokio::test]
+async fn every_capture_is_replayed_line_by_line() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dedup/tests/feeds");
+    let capture: PathBuf = dir.join("bitmex.tsv");
+    let mut args = args(20_000.0, Some(2_120 + 100));
+    args.pattern.replay = Some(capture.clone());
+    args.wait_subscribers = 1;
+    let stage = Stage::new(args).await;
+    let mut a = stage.subscribe("a");
+    a.opened().await;
+    let sent = payloads(&mut a, 2_220).await;
+    let text = std::fs::read_to_string(capture).expect("the capture");
+    let lines: Vec<&str> = text.lines().map(|line| line.split_once('\t').expect("a tab").1).collect();
+    assert_eq!(lines.len(), 2_120);
+    assert!(sent[50..2_170].iter().zip(&lines).all(|(sent, line)| sent == line));
+    assert!(sent[..50].iter().chain(&sent[2_170..]).all(|bridge| bridge.starts_with(b"{\"n\":")));
+}
+
+#[tokio::test]
+async fn anything_else_gets_an_answer() {
+    let stage = Stage::new(args(1.0, None)).await;
+    let address = stage.server.address();
+    assert!(http(address, "GET /nothing").await.starts_with("HTTP/1.1 404"));
+    let ledger = http(address, "GET /ledger").await;
+    let body = ledger.split_once("\r\n\r\n").expect("a body").1;
+    let ledger: twinfeed_node::tools::feed::Ledger = serde_json::from_str(body).expect("the ledger");
+    assert_eq!((ledger.first_n, ledger.finished, ledger.pattern.seed), (None, false, 3));
+}
+
+async fn http(address: SocketAddr, request: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("connected");
+    stream.write_all(format!("{request} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.expect("written");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("read");
+    answer
+}
+
+#[derive(clap::Parser)]
+enum Cli {
+    Feed(Args),
+    Verify(twinfeed_node::tools::verify::Args),
+}
+
+#[test]
+fn the_command_lines_of_feed_and_verify_are_understood() {
+    use clap::Parser;
+    let parse = |line: &str| Cli::try_parse_from(format!("twinfeed {line}").split_whitespace());
+    let feed = "feed --listen 127.0.0.1:0 --paths x,y --rate 5000 --size 200 --repeats 0.3 --hot 20 --seed 2 --count 9 \
+                --skew-ms 20 --jitter-ms 3 --reorder-ms 5 --close-every-ms 100 --fault-path y --wait-subscribers 2";
+    let Ok(Cli::Feed(args)) = parse(feed) else { panic!("feed") };
+    assert_eq!((args.paths, args.count, args.pattern.seed), (vec!["x".into(), "y".into()], Some(9), 2));
+    let Ok(Cli::Feed(args)) = parse("feed") else { panic!("defaults") };
+    assert_eq!(args.paths, ["a", "b"]);
+    assert!(parse("feed --count 1 --seconds 1").is_err());
+    let Ok(Cli::Verify(args)) = parse("verify --topic t --feed http://127.0.0.1:1 --follow --json") else { panic!() };
+    assert!(args.follow && args.json && args.feed.is_some());
+    assert!(parse("verify --topic t --seed 3 --first 1 --last 9").is_ok());
+    assert!(parse("verify --topic t").is_err(), "neither a feed nor a range");
+    assert!(parse("verify --topic t --feed http://x --last 9").is_err());
+}
+
+/// Prints what a core carries; asserts only that everything arrives.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn throughput_of_two_subscriptions() {
+    let mut args = args(60_000.0, Some(120_000));
+    args.pattern.size = 200;
+    let stage = Stage::new(args).await;
+    let (mut a, mut b) = (stage.subscribe("a"), stage.subscribe("b"));
+    a.opened().await;
+    b.opened().await;
+    let (began, cpu) = (Instant::now(), cpu_time());
+    let (from_a, from_b) = tokio::join!(a.frames(120_000), b.frames(120_000));
+    let (wall, cpu) = (began.elapsed(), cpu_time() - cpu);
+    assert_eq!((from_a.len(), from_b.len()), (120_000, 120_000));
+    println!("240000 frames of 200 B in {wall:?}; server and two sessions used {cpu:?} of CPU");
+}
+
+fn cpu_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("linux");
+    let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
+    // utime and stime, in ticks of 10 ms.
+    let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().expect("a number")).sum();
+    Duration::from_millis(ticks * 10)
+}
