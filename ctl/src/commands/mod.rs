@@ -16,8 +16,8 @@ use crate::{
     invocation::Invocation,
 };
 
-/// Below this similarity (Jaro-Winkler, 0..1) two names are not a typing error apart.
-const SIMILARITY_MIN: f64 = 0.8;
+/// Two letters swapped in a name of three are still a typing error; half of a name is not.
+const SIMILARITY_MIN: f64 = 0.6;
 
 /// Runs the command and returns its exit code.
 pub(crate) async fn run(cli: Cli) -> Result<u8, Error> {
@@ -60,7 +60,7 @@ async fn suggest(invocation: &mut Invocation, error: Error) -> Error {
     };
     // The answer to the question itself matters more than a failed search for the word that was meant.
     let names = names.unwrap_or_default();
-    let similar = |candidate: &&String| strsim::jaro_winkler(candidate, &name);
+    let similar = |candidate: &&String| strsim::normalized_damerau_levenshtein(candidate, &name);
     match names.iter().max_by(|a, b| similar(a).total_cmp(&similar(b))).filter(|best| similar(best) >= SIMILARITY_MIN) {
         Some(best) => error.hint(format!("did you mean {best:?}?")),
         None => error.hint(format!("see: {list}")),

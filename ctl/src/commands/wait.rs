@@ -6,7 +6,7 @@ use clap::Args;
 use tonic::{Code, Status};
 use twinfeed_proto::admin::{Connector, ConnectorState, Redundancy};
 
-use super::connector::{self, state_word};
+use super::connector::{self, state_name, state_word};
 use crate::{error::Error, invocation::Invocation};
 
 /// Cheap for a node (a read of its own memory after one heartbeat round), and below what a person notices.
@@ -56,12 +56,12 @@ fn condition(text: &str) -> Result<Condition, String> {
 pub(crate) async fn run(invocation: &mut Invocation, arguments: &Arguments) -> Result<(), Error> {
     until(invocation, &arguments.target, arguments.condition).await?;
     let met = match arguments.condition {
-        Condition::Delivering => "is delivering",
-        Condition::Redundant => "is redundant",
-        Condition::State(_) => "is in the state",
-        Condition::Deleted => "is deleted",
+        Condition::Delivering => "delivering",
+        Condition::Redundant => "redundant",
+        Condition::State(state) => state_name(state),
+        Condition::Deleted => "deleted",
     };
-    invocation.output.progress(&format!("connector/{} {met}", arguments.target));
+    invocation.output.progress(&format!("connector/{} is {met}", arguments.target));
     Ok(())
 }
 

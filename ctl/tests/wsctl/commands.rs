@@ -255,7 +255,8 @@ fn describe_shows_subscriptions_configuration_and_events() {
     cluster.add(connector);
     cluster.facts().events.push(Event { kind: "at_risk".into(), connector: "btc".into(), ..Event::default() });
     let page = cluster.wsctl(&["connector", "describe", "btc"]).stdout;
-    for part in ["Redundancy:           AT-RISK", "Subscriptions (P+ S+):", "websocket.url = wss://", "Recent events:"]
+    for part in
+        ["Redundancy:             AT-RISK", "Subscriptions (P+ S+):", "websocket.url = wss://", "Recent events:"]
     {
         assert!(page.contains(part), "{part} in {page}");
     }

@@ -59,6 +59,9 @@ fn an_unknown_name_is_answered_with_the_nearest_one() {
     let ended = cluster.wsctl(&["connector", "get", "binance-btcsdt"]);
     assert_eq!(ended.code, 3);
     assert!(ended.stderr.ends_with("did you mean \"binance-btcusdt\"?\n"), "{ended:?}");
+    cluster.add(running("btc"));
+    let swapped = cluster.wsctl(&["connector", "pause", "bct"]);
+    assert!(swapped.stderr.ends_with("did you mean \"btc\"?\n"), "{swapped:?}");
     let far = cluster.wsctl(&["connector", "get", "zzz"]);
     assert!(far.stderr.ends_with("see: wsctl connector ls\n"), "{far:?}");
     cluster.refuse(not_found("node", "m2"));

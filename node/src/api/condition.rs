@@ -80,7 +80,7 @@ impl<'a> Condition<'a> {
                 let first = errors.first().map(|error| error.message.as_str()).unwrap_or_default();
                 (ConnectorState::Failed, format!("its configuration is not valid any more: {first}"))
             }
-            (TargetState::Running, Ok(_), None) => (ConnectorState::Unassigned, unassigned(scene)),
+            (TargetState::Running, Ok(_), None) => unassigned(scene),
             (TargetState::Running, Ok(_), Some(now)) => condition.assigned(scene, now),
         };
         if connector.target == TargetState::Running && condition.redundancy == Redundancy::Dual {
@@ -165,11 +165,16 @@ impl<'a> Condition<'a> {
     }
 }
 
-fn unassigned(scene: &Scene) -> String {
+/// Before the coordinator has spoken, or because it has nobody to choose.
+fn unassigned(scene: &Scene) -> (ConnectorState, String) {
     let nodes = scene.state.nodes();
-    let up = nodes.values().filter(|node| scene.may_be_up(node.id)).count();
-    let free = nodes.values().filter(|node| scene.may_be_up(node.id) && !node.draining).count();
-    format!("no node has it: {up} of {} nodes are up, {free} take work; start or undrain a node", nodes.len())
+    let up = nodes.values().filter(|node| scene.may_be_up(node.id));
+    let (up, free) = up.fold((0, 0), |(up, free), node| (up + 1, free + usize::from(!node.draining)));
+    if free > 0 && scene.raft.leader.is_some() {
+        return (ConnectorState::Starting, "a node is being chosen for it".to_owned());
+    }
+    let text = format!("no node has it: {up} of {} nodes are up, {free} take work; start or undrain one", nodes.len());
+    (ConnectorState::Unassigned, text)
 }
 
 fn reason(last_error: &str) -> String {

@@ -24,8 +24,8 @@ async fn a_connector_lives_from_create_to_delete() {
     assert_eq!(created.etag, created.revision.to_string());
     assert!(created.create_time.is_some());
     let status = created.status.unwrap();
-    assert_eq!(status.state(), ConnectorState::Unassigned);
-    assert!(status.at_risk && status.message.contains("1 of 1 nodes are up"), "{status:?}");
+    assert_eq!(status.state(), ConnectorState::Starting);
+    assert!(status.at_risk && status.message == "a node is being chosen for it", "{status:?}");
 
     for (target, state) in
         [(TargetState::Paused, ConnectorState::Paused), (TargetState::Stopped, ConnectorState::Stopped)]
@@ -54,6 +54,17 @@ async fn a_connector_lives_from_create_to_delete() {
     api.delete_connector(DeleteConnectorRequest { name: "btc".into(), ..Default::default() }).await.unwrap();
     let missing = refused(api.get_connector(get("btc")).await, Code::NotFound, "NOT_FOUND");
     assert_eq!(missing.resource_info().unwrap().resource_name, "btc");
+}
+
+#[tokio::test]
+async fn a_connector_that_nobody_can_take_says_so() {
+    let node = Node::start().await;
+    node.create("btc").await;
+    node.hear(&[(node.raft.node_id(), false)]);
+    let connector = node.connectors().get_connector(get("btc")).await.unwrap().into_inner().connector.unwrap();
+    let status = connector.status.unwrap();
+    assert_eq!(status.state(), ConnectorState::Unassigned);
+    assert!(status.message.contains("0 of 1 nodes are up, 0 take work"), "{status:?}");
 }
 
 #[tokio::test]

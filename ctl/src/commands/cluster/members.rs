@@ -55,7 +55,7 @@ fn item(member: &Member, ahead: u64) -> Item {
         json: json::member(member),
         cells: vec![
             member.name.clone(),
-            member.admin_address.clone(),
+            or_dash(&member.admin_address),
             or_dash(&member.role),
             state.to_owned(),
             if member.voter { "yes" } else { "no" }.to_owned(),

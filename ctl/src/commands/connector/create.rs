@@ -127,7 +127,8 @@ fn read(arguments: Arguments) -> Result<(String, Config), Error> {
 }
 
 fn contents(path: &Path) -> Result<String, Error> {
-    let unreadable = |error: io::Error| Error::usage(format!("cannot read {}: {error}", path.display()), "check it");
+    let unreadable =
+        |error: io::Error| Error::usage(format!("cannot read {}: {error}", path.display()), "check the path");
     if path.as_os_str() == "-" {
         return io::read_to_string(io::stdin()).map_err(unreadable);
     }

@@ -83,7 +83,7 @@ struct Page {
 impl Page {
     fn field(&mut self, name: &str, value: &str) {
         let name = format!("{name}:");
-        writeln!(self.text, "{name:<22}{}", printable(value)).expect("writing to a String cannot fail");
+        writeln!(self.text, "{name:<24}{}", printable(value)).expect("writing to a String cannot fail");
     }
 
     fn title(&mut self, title: &str) {

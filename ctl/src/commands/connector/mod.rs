@@ -121,9 +121,13 @@ pub(crate) fn item(connector: &Connector, now: SystemTime) -> Item {
     }
 }
 
-/// The state without the prefix that protobuf wants: `RUNNING`.
+/// The connector's state as a word.
 pub(crate) fn state_word(connector: &Connector) -> &'static str {
-    let state = connector.status.as_ref().map_or(ConnectorState::Unspecified, |status| status.state());
+    state_name(connector.status.as_ref().map_or(ConnectorState::Unspecified, |status| status.state()))
+}
+
+/// A state without the prefix that protobuf wants: `RUNNING`.
+pub(crate) fn state_name(state: ConnectorState) -> &'static str {
     state.as_str_name().trim_start_matches("CONNECTOR_STATE_")
 }
 
