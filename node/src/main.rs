@@ -17,6 +17,8 @@ struct Arguments {
 enum Command {
     /// Run a node; with defaults, a cluster of one in ./twinfeed-data
     Node(node::Args),
+    /// Show a three-node cluster survive kills of its owner, in one terminal
+    Demo(tools::demo::Args),
     /// Serve a numbered A/B test feed, or replay a capture
     Feed(tools::feed::Args),
     /// Read a topic independently and say what was lost, doubled or reordered
@@ -29,6 +31,7 @@ enum Command {
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Node(args) => node::run(&args),
+        Command::Demo(args) => tool(tools::demo::run(args)),
         Command::Feed(args) => tool(async { tools::feed::run(args).await.map(|()| true) }),
         Command::Verify(args) => tool(tools::verify::run(args)),
         Command::Config(command) => config::run(command).unwrap_or(ExitCode::FAILURE),

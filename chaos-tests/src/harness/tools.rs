@@ -1,11 +1,16 @@
 //! The numbered A/B feed and the independent verifier, as processes of the product's own binary.
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{
+    io::{Read as _, Write as _},
+    path::Path,
+    process::Command,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
-use super::process::{Process, binary};
+use super::process::{Process, binary, wait_for};
 
 /// What the feed sends.
 #[derive(Debug, Clone)]
@@ -60,12 +65,22 @@ impl Feed {
     /// Ends the feed's schedule (SIGINT): no further messages; the ledger stays readable until the process is dropped.
     pub fn finish(&self) -> Result<()> {
         let mut stream = std::net::TcpStream::connect(&self.address)?;
-        use std::io::{Read as _, Write as _};
         stream.write_all(b"POST /finish HTTP/1.1\r\nhost: feed\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         anyhow::ensure!(answer.starts_with("HTTP/1.1 2"), "the feed refused to finish: {answer}");
         Ok(())
+    }
+
+    /// Waits until the schedule is over by itself (`--count`) and everybody has got everything.
+    pub fn wait_finished(&self, limit: Duration) -> Result<()> {
+        wait_for("the end of the feed", limit, || self.ledger().ok()?.contains("\"finished\":true").then_some(()))
+    }
+
+    fn ledger(&self) -> Result<String> {
+        let mut stream = std::net::TcpStream::connect(&self.address)?;
+        stream.write_all(b"GET /ledger HTTP/1.1\r\nhost: feed\r\nconnection: close\r\n\r\n")?;
+        Ok(std::io::read_to_string(stream)?)
     }
 
     pub fn process(&self) -> &Process {

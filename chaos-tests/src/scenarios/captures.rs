@@ -1,7 +1,7 @@
 //! Real captures of market-data feeds, repeats included, replayed on two skewed connections with one kill of the owner
 //! in the middle: the topic must hold every line exactly as often as the capture does.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
 
@@ -10,6 +10,9 @@ use super::{
     stage::{CONNECTOR, Stage},
 };
 use crate::harness::FeedOptions;
+
+/// A replay takes about ten seconds.
+const REPLAY_MAX: Duration = Duration::from_secs(120);
 
 /// The captures are fixtures of the merge's own tests.
 fn captures() -> Result<Vec<PathBuf>> {
@@ -41,8 +44,11 @@ pub(super) fn run(settings: &Settings) -> Result<Report> {
 }
 
 fn replay(settings: &Settings, capture: &std::path::Path) -> Result<Report> {
-    let more = vec!["--replay".to_owned(), capture.display().to_string()];
-    let feed = FeedOptions { rate: 500, seed: settings.seed, more, ..FeedOptions::default() };
+    let lines = std::fs::read_to_string(capture)?.lines().count();
+    // Both subscriptions from the first line on, and the whole capture in about ten seconds.
+    let more = ["--replay", &capture.display().to_string(), "--count", &lines.to_string(), "--wait-subscribers", "2"];
+    let more = more.map(str::to_owned).to_vec();
+    let feed = FeedOptions { rate: (lines as u64 / 10).max(100), seed: settings.seed, more, ..FeedOptions::default() };
     let mut stage = Stage::set(settings, feed)?;
     let (owner, epoch) = stage.owner()?;
     stage.fault();
@@ -50,6 +56,6 @@ fn replay(settings: &Settings, capture: &std::path::Path) -> Result<Report> {
     stage.wait_new_owner(epoch)?;
     let position = stage.cluster.position(&owner)?;
     stage.cluster.start_node(position)?;
-    stage.cluster.wait_redundant(CONNECTOR)?;
+    stage.feed.wait_finished(REPLAY_MAX)?;
     stage.close()
 }

@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
 use twinfeed_proto::internal::{Envelope, PresenceReport, presence_service_client::PresenceServiceClient};
@@ -83,23 +86,39 @@ async fn session(
         .map_err(|error| tonic::Status::unavailable(error.to_string()))?;
     let (out, reports) = mpsc::channel(16);
     let envelope = local.envelope(leader);
-    send(&out, &envelope, &local.report(std::mem::take(unsent), Vec::new())).await?;
+    send(&out, &envelope, &local.report(unsent.clone(), Vec::new()))?;
     let mut client = PresenceServiceClient::new(channel);
     let answer = client.presence(ReceiverStream::new(reports));
     let mut views = tokio::time::timeout(LEADER_SILENT_MAX, answer)
         .await
         .map_err(|_| tonic::Status::deadline_exceeded("the leader does not answer"))??
         .into_inner();
+    unsent.clear();
     let mut tick = tokio::time::interval(REPORT_EVERY);
+    let mut raft = local.raft.status();
+    let mut heard_at = Instant::now();
     loop {
         let mut suspects = Vec::new();
         tokio::select! {
-            view = tokio::time::timeout(LEADER_SILENT_MAX, views.message()) => match view {
-                Ok(Ok(Some(view))) => { local.hear(&view.body); continue }
-                Ok(Ok(None)) => return Ok(()),
-                Ok(Err(status)) => return Err(status),
-                Err(_) => return Err(tonic::Status::deadline_exceeded("the leader fell silent")),
+            view = views.message() => match view? {
+                Some(view) => {
+                    heard_at = Instant::now();
+                    local.hear(&view.body);
+                    continue;
+                }
+                None => return Ok(()),
             },
+            // A frozen leader keeps its connections; its successor is known before the silence is long enough.
+            changed = raft.changed() => {
+                let now = raft.borrow_and_update().leader;
+                if changed.is_err() || now.is_some_and(|now| now != leader) {
+                    return Ok(());
+                }
+                continue;
+            }
+            () = tokio::time::sleep_until(heard_at + LEADER_SILENT_MAX) => {
+                return Err(tonic::Status::deadline_exceeded("the leader fell silent"));
+            }
             _ = tick.tick() => {}
             Some(suspect) = local.suspects.recv() => suspects.push(suspect),
             Some(event) = local.events.recv() => unsent.push(event),
@@ -107,20 +126,16 @@ async fn session(
         while let Ok(event) = local.events.try_recv() {
             unsent.push(event);
         }
-        let report = local.report(std::mem::take(unsent), suspects);
-        send(&out, &envelope, &report).await?;
+        send(&out, &envelope, &local.report(unsent.clone(), suspects))?;
+        unsent.clear();
     }
 }
 
-async fn send(
-    out: &mpsc::Sender<PresenceReport>,
-    envelope: &Envelope,
-    report: &NodeReport,
-) -> Result<(), tonic::Status> {
+/// Never waits: a leader that does not take reports any more is as good as silent.
+fn send(out: &mpsc::Sender<PresenceReport>, envelope: &Envelope, report: &NodeReport) -> Result<(), tonic::Status> {
     let body = serde_json::to_vec(report).map_err(|error| tonic::Status::internal(error.to_string()))?;
-    out.send(PresenceReport { envelope: Some(envelope.clone()), body: body.into() })
-        .await
-        .map_err(|_| tonic::Status::unavailable("the stream to the leader ended"))
+    out.try_send(PresenceReport { envelope: Some(envelope.clone()), body: body.into() })
+        .map_err(|_| tonic::Status::unavailable("the leader takes no reports"))
 }
 
 impl Local {
