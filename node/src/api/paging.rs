@@ -49,7 +49,9 @@ pub(super) fn token_after(name: &str) -> String {
 }
 
 fn decode(token: &str) -> Option<String> {
-    let digits = token.strip_prefix(TOKEN_PREFIX).filter(|hex| hex.is_ascii() && hex.len() % 2 == 0)?;
+    let digits = token
+        .strip_prefix(TOKEN_PREFIX)
+        .filter(|hex| hex.len() % 2 == 0 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
     let bytes = (0..digits.len()).step_by(2).map(|i| u8::from_str_radix(&digits[i..i + 2], 16).ok());
     String::from_utf8(bytes.collect::<Option<Vec<u8>>>()?).ok()
 }
