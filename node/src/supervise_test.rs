@@ -10,6 +10,11 @@ fn observed() -> (Supervisor, mpsc::Receiver<Ended>) {
     (Supervisor::new(observer), receiver)
 }
 
+/// With paused time the deadline passes at once when nothing else can happen: red instead of hanging.
+async fn fatal(supervisor: &Supervisor) -> Ended {
+    timeout_at(Instant::now() + Duration::from_secs(60), supervisor.fatal()).await.expect("a fatal task is reported")
+}
+
 #[test]
 fn every_kind_has_a_slot_of_its_own() {
     let mut slots: Vec<usize> = TaskKind::STOP_ORDER.iter().map(|kind| *kind as usize).collect();
@@ -50,7 +55,7 @@ async fn a_failed_server_is_fatal_and_a_failed_writer_is_not() {
     spawner.spawn(TaskKind::Writer, "w", |_| async { Err("fenced".into()) }).ended().await;
     assert!(supervisor.fatal().now_or_never().is_none());
     spawner.spawn(TaskKind::InternalServer, "peers", |_| async { Err("port taken".into()) }).ended().await;
-    let fatal = supervisor.fatal().await;
+    let fatal = fatal(&supervisor).await;
     assert_eq!((fatal.kind, fatal.name.as_str()), (TaskKind::InternalServer, "peers"));
 }
 
@@ -58,7 +63,7 @@ async fn a_failed_server_is_fatal_and_a_failed_writer_is_not() {
 async fn a_server_that_returns_unasked_is_fatal() {
     let supervisor = Supervisor::default();
     supervisor.spawner().spawn(TaskKind::Worker, "worker", |_| async { Ok(()) });
-    assert_eq!(supervisor.fatal().await.outcome, Outcome::Exit);
+    assert_eq!(fatal(&supervisor).await.outcome, Outcome::Exit);
 }
 
 #[tokio::test(start_paused = true)]
