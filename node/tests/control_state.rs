@@ -53,6 +53,7 @@ fn command() -> impl Strategy<Value = Command> {
         1 => (name(), number()).prop_map(|(name, expected_revision)| Command::DeleteConnector { name, expected_revision }),
         1 => (name(), target()).prop_map(|(name, target)| Command::SetTarget { name, target }),
         1 => name().prop_map(|name| Command::Restart { name }),
+        2 => (writer(), number()).prop_map(|(writer, epoch)| Command::NewEpoch { writer, expected_epoch: Epoch(epoch) }),
         1 => (writer(), option::of(node_id())).prop_map(|(writer, node)| Command::WantOwner { writer, node }),
         6 => (writer(), number(), option::of(node_id()), option::of(node_id()), option::of(node_id())).prop_map(
             |(writer, epoch, expected_standby, owner, standby)| Command::Assign {
@@ -79,6 +80,12 @@ fn informed(state: &State, mut proposal: Proposal) -> Proposal {
         let current = state.writers().get(writer).and_then(|w| w.assignment.as_ref());
         *expected_epoch = current.map_or(Epoch(0), |a| a.epoch);
         *expected_standby = current.and_then(|a| a.standby);
+    }
+    if let Command::NewEpoch { writer, expected_epoch } = &mut proposal.command
+        && expected_epoch.0 % 4 != 0
+    {
+        let current = state.writers().get(writer).and_then(|w| w.assignment.as_ref());
+        *expected_epoch = current.map_or(Epoch(0), |a| a.epoch);
     }
     proposal
 }
@@ -109,7 +116,7 @@ proptest! {
             let outcome = one.apply(index, &proposal);
             prop_assert_eq!(&other.apply(index, &proposal), &outcome);
             check_invariants(&one);
-            check_epochs(&before, &one, index);
+            check_epochs(&before, &one, index, &proposal.command);
             // A replica that was restored from a snapshot at any point goes on equal.
             other = State::from_json(&one.to_json()).expect("own bytes decode");
             prop_assert_eq!(&other, &one);
@@ -151,14 +158,21 @@ fn peopled() -> State {
     state
 }
 
-fn check_epochs(before: &State, after: &State, index: u64) {
+fn check_epochs(before: &State, after: &State, index: u64, command: &Command) {
     for (id, writer) in after.writers() {
         let old = before.writers().get(id).and_then(|w| w.assignment.as_ref());
         let Some(new) = writer.assignment.as_ref() else { continue };
+        let changed = writer.connectors.iter().any(|name| after.connectors()[name].revision == index);
+        let asked = matches!(command, Command::NewEpoch { writer, .. } if writer == id);
         match old {
-            Some(old) if old.owner == new.owner => assert_eq!(old.epoch, new.epoch, "owner kept, epoch must be too"),
-            _ => assert_eq!(new.epoch, Epoch(index), "a new owner needs the entry's index as epoch"),
+            Some(old) if old.owner == new.owner && old.epoch == new.epoch => {
+                assert!(!changed, "what opens anew needs a new epoch");
+            }
+            Some(old) if old.owner == new.owner => assert!(changed || asked, "a kept owner lost its epoch for nothing"),
+            _ => {}
         }
+        let kept = old.is_some_and(|old| old.owner == new.owner && old.epoch == new.epoch);
+        assert!(kept || new.epoch == Epoch(index), "a new epoch is the index of its entry");
     }
 }
 
