@@ -1,5 +1,7 @@
 //! `chaos NAME --runs N --seed S`: runs one scenario and prints its report as one JSON line.
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::Parser;
 use twinfeed_chaos::scenarios::{self, Settings};
@@ -19,11 +21,11 @@ struct Args {
     rate: u64,
 }
 
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
     let args = Args::parse();
     if args.name == "list" {
         scenarios::names().iter().for_each(|name| println!("{name}"));
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     }
     let report = scenarios::run(&args.name, &Settings { runs: args.runs, seed: args.seed, rate: args.rate })?;
     println!("{}", serde_json::to_string(&report)?);
@@ -32,7 +34,7 @@ fn main() -> Result<()> {
             "FAIL; repeat: cargo run -p twinfeed-chaos --bin chaos -- {} --runs {} --seed {} --rate {}",
             args.name, args.runs, args.seed, args.rate
         );
-        std::process::exit(1);
+        return Ok(ExitCode::FAILURE);
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }

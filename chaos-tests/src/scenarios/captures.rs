@@ -5,10 +5,7 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
 
-use super::{
-    Report, Settings,
-    stage::{CONNECTOR, Stage},
-};
+use super::{Report, Settings, stage::Stage};
 use crate::harness::FeedOptions;
 
 /// A replay takes about ten seconds.
@@ -44,9 +41,20 @@ pub(super) fn run(settings: &Settings) -> Result<Report> {
 }
 
 fn replay(settings: &Settings, capture: &std::path::Path) -> Result<Report> {
-    let lines = std::fs::read_to_string(capture)?.lines().count();
+    // Before the capture the feed sends unique messages, without which a tiny one has nothing to be aligned by.
+    const BRIDGE: usize = 200;
+    let lines = BRIDGE + std::fs::read_to_string(capture)?.lines().count();
     // Both subscriptions from the first line on, and the whole capture in about ten seconds.
-    let more = ["--replay", &capture.display().to_string(), "--count", &lines.to_string(), "--wait-subscribers", "2"];
+    let more = [
+        "--replay",
+        &capture.display().to_string(),
+        "--count",
+        &lines.to_string(),
+        "--bridge",
+        &BRIDGE.to_string(),
+        "--wait-subscribers",
+        "2",
+    ];
     let more = more.map(str::to_owned).to_vec();
     let feed = FeedOptions { rate: (lines as u64 / 10).max(100), seed: settings.seed, more, ..FeedOptions::default() };
     let mut stage = Stage::set(settings, feed)?;

@@ -1,7 +1,7 @@
 //! Every node's end of its presence stream to the leader: reports several times a second, at once when something is
 //! suspected; in return the leader's view and the cluster's events.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use tokio::{
     sync::{mpsc, watch},
@@ -15,8 +15,8 @@ use super::Bulletin;
 use crate::{
     model::{
         event::Event,
-        ids::{NodeId, WriterId},
-        report::{ClusterView, NodeReport, WriterReport},
+        ids::NodeId,
+        report::{ClusterView, NodeReport, WriterReports},
     },
     raft::RaftHandle,
 };
@@ -28,9 +28,6 @@ const RETRY: Duration = Duration::from_millis(50);
 const LEADER_SILENT_MAX: Duration = Duration::from_millis(1_500);
 /// Events waiting for a leader; older ones are only in the log by then.
 const EVENTS_MAX: usize = 1_000;
-
-/// Reports of the writers that run here.
-pub type WriterReports = BTreeMap<WriterId, watch::Receiver<WriterReport>>;
 
 /// What this node says about itself, and where it puts what it hears.
 pub struct Local {

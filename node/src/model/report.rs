@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use super::{
     event::Event,
-    ids::{Epoch, NodeId},
+    ids::{Epoch, NodeId, WriterId},
 };
 
 /// Role of a node for one writer.
@@ -61,6 +62,9 @@ pub struct WriterReport {
     pub latency_p50_ms: f64,
     pub latency_p99_ms: f64,
 }
+
+/// The reports of the writers that run on a node, as they change.
+pub type WriterReports = BTreeMap<WriterId, watch::Receiver<WriterReport>>;
 
 /// One node's report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]

@@ -4,6 +4,7 @@
 //! `meter` and `subscription` are its small pure parts. The actor learns its role from the worker and whether it is
 //! still the assigned owner through a closure: this room does not know that Raft exists.
 
+mod handle;
 mod meter;
 mod opening;
 mod options;
@@ -14,9 +15,9 @@ mod standby;
 mod subscription;
 mod writer;
 
+pub use handle::{Role, WriterHandle, start};
 pub use opening::{Confirm, ConfirmError};
 pub use options::{Emit, Options};
-pub use writer::{Role, WriterHandle, start};
 
 use std::sync::{
     Arc,

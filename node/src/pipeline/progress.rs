@@ -156,6 +156,7 @@ impl Progress {
 
     pub(super) fn subscription_opened(&mut self, subscription: u64) {
         self.feed.connected(SystemTime::now());
+        self.report.failed = None;
         self.event("subscription.opened", format!("subscription {subscription:016x} is connected"), &[]);
     }
 
@@ -166,8 +167,11 @@ impl Progress {
 
     pub(super) fn connect_failed(&mut self, reason: &str, attempt: u32, retry_in_ms: u64) {
         self.feed.disconnected(ReconnectReason::Connect);
+        if retry_in_ms == u64::MAX {
+            self.report.failed = Some(format!("the subscription gave up after {attempt} attempts: {reason}"));
+        }
         // The first and every tenth: a feed that is down for an hour must not flood the log.
-        if attempt == 1 || attempt % 10 == 0 {
+        if attempt == 1 || attempt.is_multiple_of(10) {
             self.event("subscription.refused", format!("attempt {attempt}: {reason}; next in {retry_in_ms} ms"), &[]);
         }
     }
@@ -178,8 +182,11 @@ impl Progress {
         }
     }
 
-    pub(super) fn relay_broken(&mut self) {
-        self.event("relay.broken", "the relay between owner and standby ended; it is reopened".to_owned(), &[]);
+    /// A relay session is gone. One that never stood is no event: an owner that is still opening refuses a few.
+    pub(super) fn relay_ended(&mut self, stood: bool) {
+        if stood {
+            self.event("relay.broken", "the relay between owner and standby ended; it is reopened".to_owned(), &[]);
+        }
     }
 
     pub(super) fn overflow(&mut self, dropped: u64) {

@@ -19,6 +19,7 @@ use twinfeed_dedup::{Merge, Retention, TailRecord};
 
 use super::{
     Ledger, Payload,
+    handle::Role,
     opening::{self, Opened, TailFrom, Warm},
     options::Options,
     owner::{Counts, Heard, Owner},
@@ -33,7 +34,7 @@ use crate::{
         frame::FeedEvent,
         ids::Epoch,
         relay::{Offer, StandbyMessage},
-        report::{Role as ReportedRole, SubscriptionReport, WriterReport},
+        report::{Role as ReportedRole, SubscriptionReport},
     },
     supervise::TaskKind,
 };
@@ -49,56 +50,6 @@ const REOPEN_MAX: Duration = Duration::from_secs(5);
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// Feed events waiting for the actor; each holds up to a few hundred frames. A full channel stops the socket read.
 const FEED_EVENTS_MAX: usize = 64;
-const COMMANDS_MAX: usize = 64;
-
-/// What this node is to be for the writer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    Owner { epoch: Epoch },
-    Standby { epoch: Epoch },
-}
-
-/// The cheap handle of a running writer.
-#[derive(Debug, Clone)]
-pub struct WriterHandle {
-    roles: mpsc::Sender<Role>,
-    offers: mpsc::Sender<Offer>,
-    report: watch::Receiver<WriterReport>,
-    cancel: CancellationToken,
-}
-
-impl WriterHandle {
-    /// Gives the writer another role. A writer that has ended ignores it; the worker sees the end by itself.
-    pub async fn assume(&self, role: Role) {
-        let _ = self.roles.send(role).await;
-    }
-
-    /// Where relay sessions are offered.
-    pub fn offers(&self) -> mpsc::Sender<Offer> {
-        self.offers.clone()
-    }
-
-    pub fn report(&self) -> watch::Receiver<WriterReport> {
-        self.report.clone()
-    }
-
-    /// Asks the writer to drain and end; its task ends within seconds.
-    pub fn stop(&self) {
-        self.cancel.cancel();
-    }
-}
-
-/// Makes a writer; the returned future is its life and belongs into a supervised task.
-pub fn start(options: Options, role: Role) -> (WriterHandle, impl Future<Output = ()> + Send) {
-    let (roles_in, roles) = mpsc::channel(COMMANDS_MAX);
-    let (offers_in, offers) = mpsc::channel(COMMANDS_MAX);
-    let cancel = CancellationToken::new();
-    let progress = Progress::new(&options);
-    let handle =
-        WriterHandle { roles: roles_in, offers: offers_in, report: progress.subscribe(), cancel: cancel.clone() };
-    let writer = Writer::new(options, progress, (roles, offers), cancel);
-    (handle, writer.run(role))
-}
 
 type Pending<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
 
@@ -115,7 +66,7 @@ async fn poll<T>(pending: &mut Pending<T>) -> T {
 
 type WriteResult = (FencedProducer, Result<Committed, kafka::Error>);
 
-struct Writer {
+pub(super) struct Writer {
     options: Options,
     progress: Progress,
     roles: mpsc::Receiver<Role>,
@@ -159,7 +110,7 @@ impl Phase {
 }
 
 impl Writer {
-    fn new(
+    pub(super) fn new(
         options: Options,
         progress: Progress,
         (roles, offers): (mpsc::Receiver<Role>, mpsc::Receiver<Offer>),
@@ -189,7 +140,7 @@ impl Writer {
         self.born.elapsed().as_millis() as u64
     }
 
-    async fn run(mut self, role: Role) {
+    pub(super) async fn run(mut self, role: Role) {
         let (feed_in, mut feed) = mpsc::channel(FEED_EVENTS_MAX);
         let (session, feed_handle) = feed::Session::new(self.options.feed.clone(), feed_in);
         let name = format!("feed of {}", self.options.connector);
@@ -544,13 +495,13 @@ impl Writer {
                 let mut counts = Counts::default();
                 if owner.heard(message, now_ms, &mut counts) == Heard::Hole {
                     owner.drop_session();
-                    self.progress.relay_broken();
+                    self.progress.relay_ended(true);
                 }
                 self.progress.merged_relayed(counts);
             }
             (Phase::Owning(owner), Relayed::FromStandby(None)) => {
                 owner.session_ended(now_ms);
-                self.progress.relay_broken();
+                self.progress.relay_ended(true);
             }
             (Phase::Standing(standby), Relayed::FromOwner(Next::Message(Some(message)))) => {
                 if let Err(error) = standby.heard(message) {
@@ -561,9 +512,8 @@ impl Writer {
             }
             (Phase::Standing(_), Relayed::FromOwner(Next::Room)) => self.send_on(),
             (Phase::Standing(standby), Relayed::FromOwner(Next::Message(None))) => {
-                if standby.session_ended() {
-                    self.progress.relay_broken();
-                }
+                let stood = standby.session_ended();
+                self.progress.relay_ended(stood);
             }
             _ => {}
         }

@@ -28,8 +28,10 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
 /// Which writers run on this node as owners, and how to reach them. The worker fills it.
 #[derive(Debug, Clone, Default)]
 pub struct Registry {
-    owners: Arc<Mutex<HashMap<WriterId, (Epoch, mpsc::Sender<Offer>)>>>,
+    owners: Arc<Mutex<Owners>>,
 }
+
+type Owners = HashMap<WriterId, (Epoch, mpsc::Sender<Offer>)>;
 
 impl Registry {
     /// Sessions for `writer` at `epoch` go to `offers` from now on.
@@ -46,7 +48,7 @@ impl Registry {
         self.lock().get(writer).filter(|(at, _)| *at == epoch).map(|(_, offers)| offers.clone())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<WriterId, (Epoch, mpsc::Sender<Offer>)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Owners> {
         self.owners.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

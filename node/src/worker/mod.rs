@@ -11,13 +11,13 @@ use std::{collections::BTreeMap, time::Duration};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use self::running::{Running, WriterReports};
+use self::running::Running;
 pub use self::start::Settings;
 use crate::{
     control::{self, RoleChange, RoleSpec},
     model::{
         ids::{NodeId, WriterId},
-        report::Role,
+        report::{Role, WriterReports},
     },
     raft::RaftHandle,
     relay,
@@ -176,7 +176,9 @@ impl Worker {
                 };
                 let suspects = self.suspects.clone();
                 // A full channel means that enough suspicions are on their way already.
-                let lost = move |node| drop(suspects.try_send(node));
+                let lost = move |node| {
+                    let _ = suspects.try_send(node);
+                };
                 running.dial(&self.spawner, target, offers, lost);
             }
         }

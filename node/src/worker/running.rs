@@ -1,13 +1,11 @@
 //! One writer that runs here, or the reason why it does not.
 
-use std::collections::BTreeMap;
-
 use tokio::sync::{mpsc, watch};
 
 use crate::{
     control::RoleSpec,
     model::{
-        ids::{NodeId, WriterId},
+        ids::NodeId,
         relay::Offer,
         report::{Role, WriterReport},
     },
@@ -15,9 +13,6 @@ use crate::{
     relay,
     supervise::{Spawner, TaskHandle, TaskKind},
 };
-
-/// Reports by writer.
-pub type WriterReports = BTreeMap<WriterId, watch::Receiver<WriterReport>>;
 
 /// A role of this node and what carries it out.
 pub(super) struct Running {

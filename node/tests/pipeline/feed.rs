@@ -35,7 +35,11 @@ pub(crate) struct Feed {
 
 pub(crate) fn payload(n: u64) -> Vec<u8> {
     let hash = n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
-    if hash % 3 == 0 { format!("{{\"hot\":{}}}", hash % 5).into_bytes() } else { format!("{{\"n\":{n}}}").into_bytes() }
+    if hash.is_multiple_of(3) {
+        format!("{{\"hot\":{}}}", hash % 5).into_bytes()
+    } else {
+        format!("{{\"n\":{n}}}").into_bytes()
+    }
 }
 
 impl Feed {
@@ -69,6 +73,7 @@ impl Feed {
 
     async fn connection(self, stream: TcpStream) {
         let mut path = String::new();
+        #[expect(clippy::result_large_err, reason = "the library's signature")]
         let callback = |request: &server::Request, response| {
             request.uri().path().clone_into(&mut path);
             Ok(response)
