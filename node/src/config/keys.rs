@@ -109,13 +109,13 @@ pub(super) const KEYS: [Key; 22] = [
     Key {
         path: "cluster.election_min",
         shape: milliseconds(100, 10_000),
-        default: "400ms",
+        default: "300ms",
         doc: "The shortest silence of the leader after which a follower stands for election. At least three heartbeats. A needless election costs nothing on the data path.",
     },
     Key {
         path: "cluster.election_max",
         shape: milliseconds(100, 20_000),
-        default: "800ms",
+        default: "500ms",
         doc: "The longest such silence; each node draws its own between the two.",
     },
     Key {

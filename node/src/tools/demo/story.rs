@@ -98,6 +98,7 @@ fn verify_args(bootstrap: &str, topic: &str, feed: &FeedServer) -> verify::Args 
         "--feed",
         &url,
         "--follow",
+        "--quiet",
         "--topic-wait-ms",
         "120000",
     ])

@@ -77,6 +77,9 @@ pub struct Args {
     /// How long to wait for the topic to exist, in milliseconds.
     #[arg(long, default_value_t = 30_000)]
     pub topic_wait_ms: u64,
+    /// No lines of progress on standard error.
+    #[arg(long)]
+    pub quiet: bool,
     /// Print the verdict as one line of JSON.
     #[arg(long)]
     pub json: bool,
@@ -198,7 +201,7 @@ async fn read(args: &Args, reader: &mut TopicReader, verifier: &mut Verifier, tr
                 }
             }
         }
-        if args.follow && last_progress.elapsed() >= PROGRESS_INTERVAL {
+        if args.follow && !args.quiet && last_progress.elapsed() >= PROGRESS_INTERVAL {
             last_progress = Instant::now();
             eprintln!("sent={} written={}", truth.borrow().sent, verifier.written());
         }
