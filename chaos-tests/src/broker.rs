@@ -26,6 +26,7 @@ use crate::jars;
 /// Address of a broker to use instead of starting one.
 pub const ADDRESS_VARIABLE: &str = "TWINFEED_TEST_KAFKA";
 const READY_MS_MAX: u64 = 60_000;
+const STOPPED_MS_MAX: u64 = 5_000;
 const PORT_ATTEMPTS_MAX: usize = 5;
 const CLUSTER_ID: &str = "MkU3OEVBNTcwNTJENDM2Qk";
 
@@ -134,7 +135,22 @@ impl Broker {
 
     /// Freezes the process (SIGSTOP): its connections stay open and silent.
     pub fn pause(&mut self) -> Result<(), Error> {
-        self.signal("paused", Signal::STOP)
+        self.signal("paused", Signal::STOP)?;
+        // The signal is on its way when kill returns; the fault has happened once the kernel says so.
+        let stat =
+            self.own("paused")?.running.as_ref().map(|running| format!("/proc/{}/stat", running.java.as_raw_pid()));
+        let deadline = Instant::now() + Duration::from_millis(STOPPED_MS_MAX);
+        while let Some(stat) = &stat {
+            let state = fs::read_to_string(stat).map_err(process("pause"))?;
+            if state.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T')) {
+                break;
+            }
+            if Instant::now() > deadline {
+                return Err(Error::Process { verb: "pause", source: std::io::Error::other("it does not stop") });
+            }
+            std::thread::yield_now();
+        }
+        Ok(())
     }
 
     /// Thaws the process (SIGCONT).

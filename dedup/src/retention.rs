@@ -154,6 +154,11 @@ impl<P> Retention<P> {
         self.held.retain(|(id, _)| Some(*id) == current || keep(*id));
     }
 
+    /// Whether the current subscription is this one and has delivered a frame.
+    pub fn has_numbered(&self, subscription: SubscriptionId) -> bool {
+        self.current.as_ref().is_some_and(|current| current.id == subscription && current.next_index > 1)
+    }
+
     /// The last subscription, live or ended.
     pub fn subscription(&self) -> Option<SubscriptionId> {
         self.current.as_ref().map(|current| current.id)

@@ -18,9 +18,10 @@ use crate::{
     api::{Admin, EventLog, http},
     config::{self, NodeConfig},
     coordinator::{self, Local, PresenceServer},
-    feed,
+    feed, kafka,
     model::{
         event::Event,
+        ids::ClusterId,
         report::{ClusterView, NodeReport},
     },
     raft::{self, RaftHandle},
@@ -60,6 +61,12 @@ pub fn run(args: &Args) -> ExitCode {
             return ExitCode::from(config::EXIT_CODE);
         }
     };
+    let mut kafka = kafka::Options::new(ClusterId::default(), &loaded.config.kafka.bootstrap);
+    kafka.properties.clone_from(&loaded.config.kafka.properties);
+    if let Err(error) = kafka.check() {
+        complain(&error);
+        return ExitCode::from(config::EXIT_CODE);
+    }
     if let Err(error) = telemetry::logging::init(&loaded.config.log) {
         complain(&error);
         return ExitCode::from(config::EXIT_CODE);

@@ -74,6 +74,7 @@ fn verify_args(topic: &Topic, feed: Option<String>) -> verify::Args {
         last: Some(COUNT - 1),
         follow: true,
         idle_ms: 2_000,
+        quiet: true,
         settle_ms: 200,
         topic_wait_ms: 5_000,
         json: true,

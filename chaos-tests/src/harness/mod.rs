@@ -9,4 +9,4 @@ mod tools;
 pub use admin::Admin;
 pub use cluster::{Cluster, Node};
 pub use process::{Process, binary, wait_for};
-pub use tools::{Feed, FeedOptions, Verdict, Verifier};
+pub use tools::{Feed, FeedOptions, Silence, Verdict, Verifier};

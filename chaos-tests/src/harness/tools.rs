@@ -101,6 +101,9 @@ pub struct Verdict {
     pub zombies: u64,
     /// Silences of the topic, the longest first.
     pub silences: Vec<Silence>,
+    /// The first things that are wrong, in words.
+    #[serde(default)]
+    pub findings: Vec<String>,
 }
 
 /// Time without a record for the follower, in milliseconds since 1970 and of length.

@@ -40,6 +40,8 @@ pub(super) fn run(victim: Victim, settings: &Settings) -> Result<Report> {
         if name == owner {
             stage.wait_new_owner(epoch)?;
         }
+        // Down until the others have noticed: a process that is back at once is a lesser fault.
+        stage.wait_down(&name)?;
         let position = stage.cluster.position(&name)?;
         stage.cluster.start_node(position)?;
         stage.cluster.wait_settled()?;

@@ -7,12 +7,14 @@ use anyhow::{Context as _, Result, ensure};
 use super::{Report, Settings};
 use crate::{
     broker::Broker,
-    harness::{Cluster, Feed, FeedOptions, Verdict, Verifier, wait_for},
+    harness::{Cluster, Feed, FeedOptions, Silence, Verdict, Verifier, wait_for},
 };
 
 pub(super) const CONNECTOR: &str = "prices";
 /// Fewer messages a second than this before a fault prove nothing.
 const TRAFFIC_MIN: f64 = 100.0;
+/// A silence that begins later after a fault is not its.
+const SILENCE_BEGINS_MS_MAX: u64 = 5_000;
 const VERDICT_MAX: Duration = Duration::from_secs(120);
 
 pub(super) struct Stage {
@@ -80,6 +82,16 @@ impl Stage {
         .map_err(|error| self.cluster.explain(error))
     }
 
+    /// Waits until the living elected a leader that knows of the dead.
+    pub(super) fn wait_down(&self, name: &str) -> Result<()> {
+        wait_for("the others to notice", Duration::from_secs(30), || {
+            let status = self.cluster.admin.status().ok()?;
+            let down = status.members.iter().any(|m| m.name == name && !m.up);
+            (down && !status.leader.is_empty() && status.leader != name).then_some(())
+        })
+        .map_err(|error| self.cluster.explain(error))
+    }
+
     /// Ends the feed, waits for the last record, and closes the books.
     pub(super) fn close(self) -> Result<Report> {
         self.feed.finish()?;
@@ -96,15 +108,13 @@ impl Stage {
 }
 
 fn books(verdict: &Verdict, faults_at_ms: &[u64]) -> Report {
-    // A silence belongs to the fault that it covers; none noted means that it was shorter than what is listed.
-    let silence_around = |fault: u64| {
-        verdict
-            .silences
-            .iter()
-            .filter(|s| s.from_ms <= fault + 5_000 && s.from_ms + s.ms >= fault)
-            .map(|s| s.ms)
-            .max()
-            .unwrap_or(0)
+    // A silence belongs to the last fault before its end; faults without one that is long enough to be listed had none.
+    let silence_around = |n: usize| {
+        let fault = faults_at_ms[n];
+        let until = faults_at_ms.get(n + 1).copied().unwrap_or(u64::MAX);
+        let ends =
+            |s: &&Silence| (fault..until).contains(&(s.from_ms + s.ms)) && s.from_ms < fault + SILENCE_BEGINS_MS_MAX;
+        verdict.silences.iter().filter(ends).map(|s| s.ms).max().unwrap_or(0)
     };
     Report {
         faults: faults_at_ms.len(),
@@ -114,7 +124,7 @@ fn books(verdict: &Verdict, faults_at_ms: &[u64]) -> Report {
         duplicated: verdict.duplicated,
         reordered: verdict.reordered,
         zombies: verdict.zombies,
-        silence_ms: faults_at_ms.iter().map(|&at| silence_around(at)).collect(),
+        silence_ms: (0..faults_at_ms.len()).map(silence_around).collect(),
         ..Report::default()
     }
 }

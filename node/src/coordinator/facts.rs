@@ -41,6 +41,8 @@ fn writer_facts(state: &State, reports: &Reports, id: &WriterId, writer: &Writer
     });
     let owner = writer.assignment.as_ref().and_then(|a| report(reports, id, a, a.owner, Role::Owner));
     let standby = writer.assignment.as_ref().and_then(|a| report(reports, id, a, a.standby?, Role::Standby));
+    // Paused connectors read nothing, so there is nothing that a move could lose.
+    let reading = connectors.iter().any(|connector| connector.target == TargetState::Running);
     // Redundancy belongs to a pair: what the owner had with a former standby says nothing about the present one.
     let assigned_standby = writer.assignment.as_ref().and_then(|a| a.standby);
     WriterFacts {
@@ -49,7 +51,7 @@ fn writer_facts(state: &State, reports: &Reports, id: &WriterId, writer: &Writer
         redundancy: if single { Redundancy::Single } else { Redundancy::Dual },
         assignment: writer.assignment.clone(),
         wanted_owner: writer.wanted_owner,
-        redundant: owner.is_some_and(|report| report.redundant && report.standby == assigned_standby),
+        redundant: !reading || owner.is_some_and(|report| report.redundant && report.standby == assigned_standby),
         owner_delivers: owner.map(|report| !report.needs_epoch),
         standby_ready: standby.is_some_and(|report| report.subscription.connected),
         hold: false,

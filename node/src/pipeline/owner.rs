@@ -193,9 +193,17 @@ impl Owner {
     /// After a producer was lost with a batch in flight: the tail says whether the batch is in the topic. A
     /// transaction is whole or absent, so one of its records decides for all.
     pub(super) fn landed(&self, tail: &[TailRecord]) -> bool {
-        self.in_flight
-            .first()
-            .is_some_and(|first| tail.iter().any(|t| t.id.epoch == first.epoch && t.id.sequence == first.sequence))
+        match self.in_flight.first() {
+            Some(first) => tail.iter().any(|t| t.id.epoch == first.epoch && t.id.sequence == first.sequence),
+            // All its records were refused: there is nothing left to write.
+            None => true,
+        }
+    }
+
+    /// Takes a record out of the batch in flight.
+    pub(super) fn leave_out(&mut self, sequence: u64) -> Option<OutRecord> {
+        let position = self.in_flight.iter().position(|record| record.sequence == sequence)?;
+        Some(self.in_flight.remove(position))
     }
 
     /// Moves what the merge has to say into the standby's session, as far as it has room.

@@ -25,7 +25,7 @@ use crate::{
         ids::Epoch,
         report::{Role, SubscriptionReport, WriterReport},
     },
-    telemetry::{FeedMetrics, FeedSide, Metrics, ReconnectReason, WriterMetrics},
+    telemetry::{FeedMetrics, FeedSide, Metrics, ReconnectReason, StateLabel, StateMetrics, WriterMetrics},
 };
 
 pub(super) struct Progress {
@@ -40,6 +40,7 @@ pub(super) struct Progress {
     report: WriterReport,
     latency: Latency,
     rate: Rate,
+    state: StateMetrics,
     was_live: bool,
 }
 
@@ -57,6 +58,7 @@ impl Progress {
             report,
             latency: Latency::default(),
             rate: Rate::default(),
+            state: options.metrics.state(&options.connector),
             was_live: false,
         }
     }
@@ -141,6 +143,17 @@ impl Progress {
         self.report.delivering = false;
         self.trouble(error);
         self.event("writer.interrupted", format!("epoch {epoch}: {error}; the producer is opened anew"), &[]);
+    }
+
+    /// A record that Kafka will never take is left out, so that one message cannot stop a stream.
+    pub(super) fn rejected(&mut self, record: &OutRecord, why: &kafka::Error) {
+        self.metrics.gap_events.inc();
+        self.metrics.gap_messages.inc();
+        self.event(
+            "record.rejected",
+            format!("record {} of {} bytes is left out: {why}", record.sequence, record.payload.len()),
+            &[("sequence", record.sequence.to_string()), ("bytes", record.payload.len().to_string())],
+        );
     }
 
     pub(super) fn trouble(&mut self, error: &dyn std::error::Error) {
@@ -297,6 +310,15 @@ impl Progress {
         self.report.latency_p50_ms = self.latency.quantile_ms(0.5);
         self.report.latency_p99_ms = self.latency.quantile_ms(0.99);
         self.report.subscription.clone_from(feed);
+        if self.report.role == Role::Owner {
+            self.state.set(if self.report.failed.is_some() {
+                StateLabel::Failed
+            } else if self.report.delivering {
+                StateLabel::Running
+            } else {
+                StateLabel::Starting
+            });
+        }
         self.out.send_if_modified(|out| {
             let changed = *out != self.report;
             if changed {

@@ -113,13 +113,13 @@ impl Standby {
     }
 
     /// Acts on a message of the owner.
-    pub(super) fn heard(&mut self, message: OwnerMessage) -> Result<(), SnapshotError> {
+    pub(super) fn heard(&mut self, message: OwnerMessage) -> Result<Heard, SnapshotError> {
         match message {
-            OwnerMessage::Welcome { next } => self.welcome(&next),
+            OwnerMessage::Welcome { next } => return Ok(self.welcome(&next)),
             OwnerMessage::Merge { number, committed, message } => {
                 // Sent again after a broken session, although it had arrived.
                 if number <= self.received_through {
-                    return Ok(());
+                    return Ok(Heard::Nothing);
                 }
                 self.retention.receive(message)?;
                 self.received_through = number;
@@ -132,12 +132,12 @@ impl Standby {
                 }
             }
         }
-        Ok(())
+        Ok(Heard::Nothing)
     }
 
     /// The owner said what it has: go on from there. Whatever precedes a subscription that it knows has reached it,
     /// as the channel is ordered; ended subscriptions that it does not know can never be aligned and stay here.
-    fn welcome(&mut self, next: &[(u64, u64)]) {
+    fn welcome(&mut self, next: &[(u64, u64)]) -> Heard {
         let known = |id: SubscriptionId| next.iter().find(|(subscription, _)| *subscription == id.0).map(|&(_, i)| i);
         if let Some(last_known) = self.queue.iter().rposition(|q| known(q.id).is_some()) {
             self.queue.drain(..last_known);
@@ -149,6 +149,26 @@ impl Standby {
             queued.end_announced = false;
         }
         self.welcomed = true;
+        // An owner that has forgotten this standby expects the live subscription from its first frame on, which may
+        // have been resolved and released long ago.
+        let forgotten = self.queue.back().filter(|live| {
+            let first = self.retention.retained_from(live.id, 0).next().map(|frame| frame.index);
+            !live.ended && live.cursor.is_none() && first.is_none_or(|first| first > 1)
+        });
+        if forgotten.is_some_and(|live| self.retention.has_numbered(live.id)) {
+            Heard::Forgotten
+        } else {
+            Heard::Nothing
+        }
+    }
+
+    /// The owner has forgotten this standby: start over, with the live connection as subscription `renewed`.
+    pub(super) fn start_over(&mut self, renewed: Option<SubscriptionId>) {
+        self.queue.clear();
+        if let Some(id) = renewed {
+            self.retention.subscribed(id);
+            self.queue.push_back(Queued::new(id));
+        }
     }
 
     /// A connection came up.
@@ -229,6 +249,14 @@ impl Standby {
             let _ = session.outgoing.try_send(StandbyMessage::ReceivedThrough(self.received_through));
         }
     }
+}
+
+/// What a message of the owner asks the writer to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    Nothing,
+    /// Renew the live subscription.
+    Forgotten,
 }
 
 /// What a standby's session brings.

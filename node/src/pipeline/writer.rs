@@ -24,7 +24,7 @@ use super::{
     options::Options,
     owner::{Counts, Heard, Owner},
     progress::Progress,
-    standby::{Next, Standby},
+    standby::{self, Next, Standby},
     subscription::Numbering,
 };
 use crate::{
@@ -331,7 +331,7 @@ impl Writer {
                 if owner.landed(&tail) {
                     let committed = owner.committed(offsets);
                     self.progress.committed(&committed, None);
-                } else if !owner.in_flight.is_empty() {
+                } else {
                     let batch = owner.in_flight.clone();
                     self.write(batch);
                 }
@@ -418,6 +418,13 @@ impl Writer {
             Err(error) => {
                 producer.close();
                 self.progress.write_failed(owner.epoch, &error);
+                if let kafka::Error::Rejected { sequence: Some(sequence), .. } = &error
+                    && let Some(record) = owner.leave_out(*sequence)
+                {
+                    self.progress.rejected(&record, &error);
+                    self.reopen();
+                    return;
+                }
                 match error.retry() {
                     kafka::Retry::Never => self.retry_opening_later(),
                     kafka::Retry::Now | kafka::Retry::Fenced => self.reopen(),
@@ -504,9 +511,13 @@ impl Writer {
                 self.progress.relay_ended(true);
             }
             (Phase::Standing(standby), Relayed::FromOwner(Next::Message(Some(message)))) => {
-                if let Err(error) = standby.heard(message) {
-                    self.progress.trouble(&error);
-                    standby.session_ended();
+                match standby.heard(message) {
+                    Ok(standby::Heard::Nothing) => {}
+                    Ok(standby::Heard::Forgotten) => standby.start_over(self.numbering.renew()),
+                    Err(error) => {
+                        self.progress.trouble(&error);
+                        standby.session_ended();
+                    }
                 }
                 self.send_on();
             }

@@ -9,7 +9,7 @@ mod convert;
 mod server;
 
 pub use client::{Target, keep_connected};
-pub use server::{Accepts, Registry, RelayServer};
+pub use server::{Accepts, Owned, Registry, RelayServer};
 
 /// Relay messages waiting in each direction of a session. The standby retains what does not fit.
 const SESSION_MESSAGES_MAX: usize = 256;

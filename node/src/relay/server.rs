@@ -31,12 +31,22 @@ pub struct Registry {
     owners: Arc<Mutex<Owners>>,
 }
 
-type Owners = HashMap<WriterId, (Epoch, mpsc::Sender<Offer>)>;
+type Owners = HashMap<WriterId, Owned>;
+
+/// A writer that this node owns.
+#[derive(Debug, Clone)]
+pub struct Owned {
+    pub epoch: Epoch,
+    /// The assigned standby. The epoch does not change with it, so a former one that has not heard of its end yet must
+    /// be told apart by its id: two standbys would take the place from each other for ever.
+    pub standby: Option<NodeId>,
+    pub offers: mpsc::Sender<Offer>,
+}
 
 impl Registry {
-    /// Sessions for `writer` at `epoch` go to `offers` from now on.
-    pub fn put(&self, writer: WriterId, epoch: Epoch, offers: mpsc::Sender<Offer>) {
-        self.lock().insert(writer, (epoch, offers));
+    /// Sessions for `writer` are offered to it from now on.
+    pub fn put(&self, writer: WriterId, owned: Owned) {
+        self.lock().insert(writer, owned);
     }
 
     /// This node does not own `writer` any more.
@@ -44,8 +54,10 @@ impl Registry {
         self.lock().remove(writer);
     }
 
-    fn find(&self, writer: &WriterId, epoch: Epoch) -> Option<mpsc::Sender<Offer>> {
-        self.lock().get(writer).filter(|(at, _)| *at == epoch).map(|(_, offers)| offers.clone())
+    fn find(&self, writer: &WriterId, epoch: Epoch, standby: NodeId) -> Option<mpsc::Sender<Offer>> {
+        let owners = self.lock();
+        let owned = owners.get(writer).filter(|owned| owned.epoch == epoch && owned.standby == Some(standby))?;
+        Some(owned.offers.clone())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Owners> {
@@ -79,8 +91,10 @@ impl RelayService for RelayServer {
         let hello = first_hello(&mut inbound).await?;
         let node = self.check(hello.envelope.as_ref())?;
         let (writer, epoch) = (WriterId(hello.writer), Epoch(hello.epoch));
-        let offers = self.registry.find(&writer, epoch).ok_or_else(|| {
-            Status::unavailable(format!("this node does not own writer `{writer}` at epoch {epoch}; try again"))
+        let offers = self.registry.find(&writer, epoch, node).ok_or_else(|| {
+            Status::unavailable(format!(
+                "this node does not own writer `{writer}` at epoch {epoch} with node {node} as its standby; try again"
+            ))
         })?;
         let (to_writer, incoming) = mpsc::channel(SESSION_MESSAGES_MAX);
         let (outgoing, from_writer) = mpsc::channel(SESSION_MESSAGES_MAX);

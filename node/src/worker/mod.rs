@@ -14,8 +14,10 @@ use tokio_util::sync::CancellationToken;
 use self::running::Running;
 pub use self::start::Settings;
 use crate::{
+    clock::wall_ms,
     control::{self, RoleChange, RoleSpec},
     model::{
+        event::Event,
         ids::{NodeId, WriterId},
         report::{Role, WriterReports},
     },
@@ -115,6 +117,7 @@ impl Worker {
                 RoleChange::Stop { writer, .. } => self.stop(&writer).await,
                 RoleChange::Start { writer, to } => self.start(&writer, to),
                 RoleChange::Change { writer, from, to } if from.revisions != to.revisions => {
+                    self.announce_reopening(&writer, &to);
                     self.stop(&writer).await;
                     self.start(&writer, to);
                 }
@@ -122,6 +125,22 @@ impl Worker {
             }
         }
         self.publish();
+    }
+
+    /// A change of the configuration, or a restart, closes the subscription before the new one is open.
+    fn announce_reopening(&self, writer: &WriterId, to: &RoleSpec) {
+        if to.role == Role::Owner {
+            (self.settings.emit)(Event {
+                at_ms: wall_ms(),
+                kind: "gap".to_owned(),
+                node: self.settings.node.clone(),
+                connector: writer.0.clone(),
+                epoch: to.epoch.0,
+                message: "reopened for a change or a restart: what the feed sends until it is live again is missing"
+                    .to_owned(),
+                attributes: BTreeMap::new(),
+            });
+        }
     }
 
     fn start(&mut self, writer: &WriterId, spec: RoleSpec) {
@@ -162,7 +181,9 @@ impl Worker {
         };
         running.disconnect();
         match (running.spec.role, running.spec.peer) {
-            (Role::Owner, _) => self.registry.put(writer.clone(), running.spec.epoch, offers),
+            (Role::Owner, standby) => {
+                self.registry.put(writer.clone(), relay::Owned { epoch: running.spec.epoch, standby, offers });
+            }
             (Role::Standby, owner) => {
                 self.registry.remove(writer);
                 let Some(owner) = owner.and_then(|id| state.nodes().get(&id)) else { return };
