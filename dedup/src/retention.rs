@@ -213,6 +213,11 @@ impl<P> Retention<P> {
         frames.pop_first().map(|(_, frame)| frame)
     }
 
+    /// Its frames, oldest subscription first, for a first start: with nothing in the topic there is nothing to take over.
+    pub fn into_retained(self) -> impl Iterator<Item = Frame<P>> {
+        self.held.into_iter().flat_map(|(_, frames)| frames.into_values())
+    }
+
     /// Takes it apart for a takeover.
     pub(crate) fn into_remains(self) -> Remains<P> {
         let current = self.current.map(|Current { id, connected, next_index, history }| RemainingSubscription {

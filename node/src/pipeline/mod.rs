@@ -10,6 +10,7 @@ mod opening;
 mod options;
 mod outbox;
 mod owner;
+mod phase;
 mod progress;
 mod standby;
 mod subscription;

@@ -23,6 +23,7 @@ use super::{
     opening::{self, Opened, TailFrom, Warm},
     options::Options,
     owner::{Counts, Heard, Owner},
+    phase::{Opening, Phase, Relayed},
     progress::Progress,
     standby::{self, Next, Standby},
     subscription::Numbering,
@@ -33,7 +34,7 @@ use crate::{
     model::{
         frame::FeedEvent,
         ids::Epoch,
-        relay::{Offer, StandbyMessage},
+        relay::Offer,
         report::{Role as ReportedRole, SubscriptionReport},
     },
     supervise::TaskKind,
@@ -83,30 +84,6 @@ pub(super) struct Writer {
     reopen_pause: Duration,
     next_cut: Instant,
     born: Instant,
-}
-
-enum Phase {
-    Standing(Box<Standby>),
-    Opening { epoch: Epoch, retention: Box<Retention<Payload>>, tail_from: TailFrom },
-    Owning(Box<Owner>),
-    Deposed,
-}
-
-/// What the relay brings.
-enum Relayed {
-    /// None when the session has ended.
-    FromStandby(Option<StandbyMessage>),
-    FromOwner(Next),
-}
-
-impl Phase {
-    async fn hear(&mut self) -> Relayed {
-        match self {
-            Phase::Owning(owner) => Relayed::FromStandby(owner.hear().await),
-            Phase::Standing(standby) => Relayed::FromOwner(standby.next().await),
-            Phase::Opening { .. } | Phase::Deposed => std::future::pending().await,
-        }
-    }
 }
 
 impl Writer {
@@ -200,15 +177,13 @@ impl Writer {
                 }
                 Phase::Standing(standby)
             }
-            (Phase::Opening { epoch: at, retention, tail_from }, Role::Owner { epoch }) if at == epoch => {
-                Phase::Opening { epoch, retention, tail_from }
+            (Phase::Opening(opening), Role::Owner { epoch }) if opening.epoch == epoch => Phase::Opening(opening),
+            (Phase::Opening(opening), Role::Owner { epoch }) => {
+                self.begin_opening(epoch, *opening.retention, opening.tail_from, None)
             }
-            (Phase::Opening { retention, tail_from, .. }, Role::Owner { epoch }) => {
-                self.begin_opening(epoch, *retention, tail_from, None)
-            }
-            (Phase::Opening { retention, .. }, Role::Standby { epoch }) => {
+            (Phase::Opening(opening), Role::Standby { epoch }) => {
                 self.close();
-                self.stand_by(epoch, *retention)
+                self.stand_by(epoch, *opening.retention)
             }
             (Phase::Owning(owner), Role::Owner { epoch }) if owner.epoch == epoch => Phase::Owning(owner),
             (Phase::Owning(_) | Phase::Deposed, Role::Owner { epoch }) => {
@@ -258,7 +233,7 @@ impl Writer {
         warm: Option<Warm>,
     ) -> Phase {
         self.opening = Some(Box::pin(opening::open(self.options.plan(epoch, tail_from.clone(), warm, false))));
-        Phase::Opening { epoch, retention: Box::new(retention), tail_from }
+        Phase::Opening(Opening { epoch, retention: Box::new(retention), tail_from })
     }
 
     /// Lets go of producer and pending work. Whatever they still had in the air is fenced by the next owner's init.
@@ -317,9 +292,9 @@ impl Writer {
         self.reopen_pause = REOPEN_MIN;
         let phase = std::mem::replace(&mut self.phase, Phase::Deposed);
         self.phase = match phase {
-            Phase::Opening { epoch, retention, .. } => {
-                let tail_records = tail.len();
-                let merge = self.merge(epoch, *retention, tail);
+            Phase::Opening(opening) => {
+                let (epoch, tail_records) = (opening.epoch, tail.len());
+                let merge = self.merge(opening, tail);
                 let mut owner = Owner::new(epoch, merge, offsets, self.ledger.clone());
                 owner.merge.own_subscription(self.numbering.live(), now_ms);
                 self.progress.live(epoch, tail_records, owner.merge.status().ready_records);
@@ -346,20 +321,29 @@ impl Writer {
         self.next_cut = Instant::now();
     }
 
-    /// A first start has nothing to take over, and its first subscription nothing to be aligned with.
-    fn merge(&self, epoch: Epoch, retention: Retention<Payload>, tail: Vec<TailRecord>) -> Merge<Payload> {
-        let options = self.options.merge.clone();
-        if retention.subscription().is_none() && tail.is_empty() {
-            Merge::new(options, epoch.0)
-        } else {
-            Merge::take_over(options, epoch.0, retention, tail, self.now_ms())
+    /// A first start takes nothing over: its subscription is the beginning of the stream, so frames that a standby got
+    /// before it are known to be new. After a takeover they are not.
+    fn merge(&self, opened: Opening, tail: Vec<TailRecord>) -> Merge<Payload> {
+        let (options, now_ms) = (self.options.merge.clone(), self.now_ms());
+        let Opening { epoch, retention, tail_from } = opened;
+        if !matches!(tail_from, TailFrom::End) {
+            return Merge::take_over(options, epoch.0, *retention, tail, now_ms);
         }
+        let mut merge = Merge::new(options, epoch.0);
+        let mut current = None;
+        for frame in retention.into_retained() {
+            if current.replace(frame.subscription) != Some(frame.subscription) {
+                merge.own_subscription(current, now_ms);
+            }
+            merge.frame(frame, now_ms);
+        }
+        merge
     }
 
     fn reopen(&mut self) {
         self.reopen_at = None;
         let (epoch, tail_from) = match &self.phase {
-            Phase::Opening { epoch, tail_from, .. } => (*epoch, tail_from.clone()),
+            Phase::Opening(opening) => (opening.epoch, opening.tail_from.clone()),
             Phase::Owning(owner) => (owner.epoch, TailFrom::Offsets(owner.offsets.clone())),
             Phase::Standing(_) | Phase::Deposed => return,
         };
@@ -452,7 +436,7 @@ impl Writer {
                 self.progress.subscription_opened(subscription);
                 match &mut self.phase {
                     Phase::Standing(standby) => standby.subscribed(id),
-                    Phase::Opening { retention, .. } => retention.subscribed(id),
+                    Phase::Opening(opening) => opening.retention.subscribed(id),
                     Phase::Owning(owner) => owner.merge.own_subscription(Some(id), now_ms),
                     Phase::Deposed => {}
                 }
@@ -462,7 +446,7 @@ impl Writer {
                 self.progress.subscription_lost(&reason);
                 match &mut self.phase {
                     Phase::Standing(standby) => standby.disconnected(),
-                    Phase::Opening { retention, .. } => retention.disconnected(),
+                    Phase::Opening(opening) => opening.retention.disconnected(),
                     Phase::Owning(owner) => owner.merge.own_subscription(None, now_ms),
                     Phase::Deposed => {}
                 }
@@ -477,7 +461,7 @@ impl Writer {
                 let frames = frames.into_iter().filter_map(|frame| numbering.number(subscription, frame, ledger));
                 match &mut self.phase {
                     Phase::Standing(standby) => frames.for_each(|frame| standby.retention.frame(frame)),
-                    Phase::Opening { retention, .. } => frames.for_each(|frame| retention.frame(frame)),
+                    Phase::Opening(opening) => frames.for_each(|frame| opening.retention.frame(frame)),
                     Phase::Owning(owner) => {
                         let counts = owner.frames(frames, now_ms);
                         self.progress.merged(counts);
@@ -551,7 +535,7 @@ impl Writer {
                 standby.send();
                 self.progress.standing(standby, self.ledger.bytes());
             }
-            Phase::Opening { retention, .. } => self.progress.opening(retention),
+            Phase::Opening(opening) => self.progress.opening(&opening.retention),
             Phase::Deposed => {}
         }
         self.limit();
@@ -565,7 +549,7 @@ impl Writer {
         while self.ledger.bytes() > self.options.buffer_bytes_max {
             let gone = match &mut self.phase {
                 Phase::Standing(standby) => standby.retention.drop_oldest().is_some(),
-                Phase::Opening { retention, .. } => retention.drop_oldest().is_some(),
+                Phase::Opening(opening) => opening.retention.drop_oldest().is_some(),
                 Phase::Owning(owner) => owner.merge.drop_oldest().is_some(),
                 Phase::Deposed => false,
             };
