@@ -6,19 +6,22 @@ use std::collections::VecDeque;
 const BUCKET_RATIO: f64 = 1.05;
 /// Covers 1 us to about 20 minutes.
 const BUCKETS: usize = 432;
+/// Measurements are kept for one to two turns.
+const LATENCY_TURN_MS: u64 = 10_000;
 /// The rate is taken over this many milliseconds.
 const RATE_SPAN_MS: u64 = 5_000;
 
-/// Latency quantiles in fixed memory.
+/// Latency quantiles of the last ten to twenty seconds, in fixed memory: what was slow at the start says nothing later.
 #[derive(Debug)]
 pub(super) struct Latency {
-    buckets: Vec<u64>,
-    count: u64,
+    current: Vec<u64>,
+    previous: Vec<u64>,
+    turned_at_ms: u64,
 }
 
 impl Default for Latency {
     fn default() -> Self {
-        Self { buckets: vec![0; BUCKETS], count: 0 }
+        Self { current: vec![0; BUCKETS], previous: vec![0; BUCKETS], turned_at_ms: 0 }
     }
 }
 
@@ -26,18 +29,27 @@ impl Latency {
     /// Adds one measurement, in microseconds.
     pub(super) fn record(&mut self, us: u64) {
         let bucket = (us.max(1) as f64).log(BUCKET_RATIO) as usize;
-        self.buckets[bucket.min(BUCKETS - 1)] += 1;
-        self.count += 1;
+        self.current[bucket.min(BUCKETS - 1)] += 1;
     }
 
-    /// The upper end of the bucket that holds quantile `q` (0..=1), in milliseconds; 0 before any measurement.
+    /// Lets go of what is older than two turns.
+    pub(super) fn turn(&mut self, now_ms: u64) {
+        if now_ms.saturating_sub(self.turned_at_ms) >= LATENCY_TURN_MS {
+            self.turned_at_ms = now_ms;
+            std::mem::swap(&mut self.current, &mut self.previous);
+            self.current.fill(0);
+        }
+    }
+
+    /// The middle of the bucket that holds quantile `q` (0..=1), in milliseconds; 0 before any measurement.
     pub(super) fn quantile_ms(&self, q: f64) -> f64 {
-        let rank = (self.count as f64 * q).ceil() as u64;
+        let counts = || self.current.iter().zip(&self.previous).map(|(a, b)| a + b);
+        let rank = (counts().sum::<u64>() as f64 * q).ceil() as u64;
         let mut seen = 0;
-        for (bucket, n) in self.buckets.iter().enumerate() {
+        for (bucket, n) in counts().enumerate() {
             seen += n;
             if seen >= rank && seen > 0 {
-                return BUCKET_RATIO.powi(bucket as i32 + 1) / 1_000.0;
+                return BUCKET_RATIO.powf(bucket as f64 + 0.5) / 1_000.0;
             }
         }
         0.0
@@ -80,8 +92,12 @@ mod tests {
         (1..=1_000).for_each(|n| latency.record(n * 100));
         for (q, exact_ms) in [(0.5, 50.0), (0.99, 99.0)] {
             let got = latency.quantile_ms(q);
-            assert!((exact_ms..=exact_ms * BUCKET_RATIO * BUCKET_RATIO).contains(&got), "q{q}: {got}");
+            assert!((exact_ms / BUCKET_RATIO..=exact_ms * BUCKET_RATIO).contains(&got), "q{q}: {got}");
         }
+        latency.turn(LATENCY_TURN_MS);
+        assert!(latency.quantile_ms(0.5) > 0.0, "the last turn still counts");
+        latency.turn(2 * LATENCY_TURN_MS);
+        assert_eq!(latency.quantile_ms(0.5), 0.0, "the one before does not");
         assert_eq!(Latency::default().quantile_ms(0.5), 0.0);
     }
 

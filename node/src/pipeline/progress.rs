@@ -307,6 +307,7 @@ impl Progress {
     pub(super) fn publish(&mut self, now_ms: u64, feed: &SubscriptionReport) {
         self.rate.sample(now_ms, self.report.records_committed);
         self.report.records_per_second = self.rate.per_second();
+        self.latency.turn(now_ms);
         self.report.latency_p50_ms = self.latency.quantile_ms(0.5);
         self.report.latency_p99_ms = self.latency.quantile_ms(0.99);
         self.report.subscription.clone_from(feed);

@@ -44,6 +44,8 @@ use crate::{
 const HOUSEKEEPING: Duration = Duration::from_millis(50);
 /// Between a commit and the next begin: an immediate begin hits a hard-coded 20 ms retry in librdkafka.
 const AFTER_COMMIT_MIN: Duration = Duration::from_millis(2);
+/// Resolution of the runtime's timer.
+const TIMER_GRAIN: Duration = Duration::from_millis(1);
 /// First and largest pause between openings that failed.
 const REOPEN_MIN: Duration = Duration::from_millis(100);
 const REOPEN_MAX: Duration = Duration::from_secs(5);
@@ -364,7 +366,8 @@ impl Writer {
         if let Phase::Owning(owner) = &mut self.phase
             && let Some(batch) = owner.cut(now_ms)
         {
-            self.next_cut = Instant::now() + self.options.commit_interval;
+            // The runtime's timer fires up to a millisecond late.
+            self.next_cut = Instant::now() + self.options.commit_interval.saturating_sub(TIMER_GRAIN);
             self.write(batch);
         }
     }
