@@ -8,6 +8,8 @@ use anyhow::{Context as _, Result};
 use super::{Report, Settings, stage::Stage};
 use crate::harness::FeedOptions;
 
+/// About two hundred a second for ten seconds.
+const MESSAGES_MIN: usize = 2_000;
 /// A replay takes about ten seconds.
 const REPLAY_MAX: Duration = Duration::from_secs(120);
 
@@ -43,7 +45,9 @@ pub(super) fn run(settings: &Settings) -> Result<Report> {
 fn replay(settings: &Settings, capture: &std::path::Path) -> Result<Report> {
     // Before the capture the feed sends unique messages, without which a tiny one has nothing to be aligned by.
     const BRIDGE: usize = 200;
-    let lines = BRIDGE + std::fs::read_to_string(capture)?.lines().count();
+    let pass = BRIDGE + std::fs::read_to_string(capture)?.lines().count();
+    // A tiny capture is over before anything could be killed, so it is sent several times.
+    let lines = pass * MESSAGES_MIN.div_ceil(pass);
     // Both subscriptions from the first line on, and the whole capture in about ten seconds.
     let more = [
         "--replay",
@@ -56,7 +60,7 @@ fn replay(settings: &Settings, capture: &std::path::Path) -> Result<Report> {
         "2",
     ];
     let more = more.map(str::to_owned).to_vec();
-    let feed = FeedOptions { rate: (lines as u64 / 10).max(100), seed: settings.seed, more, ..FeedOptions::default() };
+    let feed = FeedOptions { rate: lines as u64 / 10, seed: settings.seed, more, ..FeedOptions::default() };
     let mut stage = Stage::set(settings, feed)?;
     let (owner, epoch) = stage.owner()?;
     stage.fault();
