@@ -298,17 +298,7 @@ fn emit(unsent: &mpsc::Sender<Event>, event: Event) {
 }
 
 fn accepts(raft: RaftHandle) -> relay::Accepts {
-    Arc::new(move |envelope: &Envelope| {
-        let status = raft.status();
-        let status = status.borrow();
-        if envelope.cluster_id == status.cluster_id.0 && envelope.to_node == status.node_id {
-            return Ok(());
-        }
-        Err(format!(
-            "meant for node {} of cluster {}, this is node {} of cluster {}",
-            envelope.to_node, envelope.cluster_id, status.node_id, status.cluster_id
-        ))
-    })
+    Arc::new(move |envelope: &Envelope| raft.check_envelope(Some(envelope)))
 }
 
 async fn serve(

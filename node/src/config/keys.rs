@@ -169,7 +169,7 @@ pub(super) const KEYS: [Key; 22] = [
     Key {
         path: "log.filter",
         shape: Shape::Filter,
-        default: "info,openraft=warn",
+        default: "info,openraft=error,openraft::replication=off",
         doc: "What is logged, as directives such as `info,twinfeed_node::raft=debug`. `TWINFEED_LOG` and then `RUST_LOG` are stronger.",
     },
     Key {

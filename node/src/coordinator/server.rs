@@ -37,11 +37,7 @@ impl PresenceServer {
     }
 
     fn check(&self, report: &PresenceReport) -> Result<NodeReport, Status> {
-        let status = self.raft.status().borrow().clone();
-        match &report.envelope {
-            Some(e) if e.cluster_id == status.cluster_id.0 && e.to_node == status.node_id => {}
-            _ => return Err(Status::failed_precondition("this report is meant for another node or cluster")),
-        }
+        self.raft.check_envelope(report.envelope.as_ref()).map_err(Status::failed_precondition)?;
         serde_json::from_slice(&report.body)
             .map_err(|error| Status::invalid_argument(format!("unreadable report: {error}")))
     }
