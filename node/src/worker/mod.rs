@@ -23,7 +23,7 @@ use crate::{
     },
     raft::RaftHandle,
     relay,
-    supervise::{Spawner, TaskError},
+    supervise::{Spawner, TaskError, TaskHandle},
 };
 
 /// A writer whose task ended by itself is started again after this.
@@ -39,6 +39,9 @@ pub struct Worker {
     suspects: mpsc::Sender<NodeId>,
     reports: watch::Sender<WriterReports>,
     running: BTreeMap<WriterId, Running>,
+    /// Writers that drain. One of the same `transactional.id` is not started before its predecessor has ended, and
+    /// nobody else waits for that: a takeover of another stream must not be held up by a drain.
+    stopping: BTreeMap<WriterId, TaskHandle>,
     /// The last log index of this node's store when the process started: roles assigned up to it were another
     /// process's, whose memory is gone.
     memory_starts_at: u64,
@@ -66,6 +69,7 @@ impl Worker {
             suspects,
             reports: watch::Sender::new(WriterReports::new()),
             running: BTreeMap::new(),
+            stopping: BTreeMap::new(),
             memory_starts_at,
         }
     }
@@ -89,17 +93,15 @@ impl Worker {
                 () = stop.cancelled() => break,
                 changed = state.changed() => changed?,
                 changed = status.changed() => changed?,
+                writer = drained(&self.stopping) => drop(self.stopping.remove(&writer)),
                 _ = check.tick() => self.forget_ended(),
             }
         }
-        let all: Vec<WriterId> = self.running.keys().cloned().collect();
-        for writer in &all {
-            if let Some(running) = self.running.get(writer) {
-                running.begin_stop();
-            }
+        for writer in self.running.keys().cloned().collect::<Vec<_>>() {
+            self.stop(&writer);
         }
-        for writer in all {
-            self.stop(&writer).await;
+        for task in self.stopping.values() {
+            task.ended().await;
         }
         Ok(())
     }
@@ -114,11 +116,11 @@ impl Worker {
             self.running.iter().map(|(id, running)| (id.clone(), running.spec.clone())).collect();
         for change in control::diff(&state, self.me, &specs) {
             match change {
-                RoleChange::Stop { writer, .. } => self.stop(&writer).await,
+                RoleChange::Stop { writer, .. } => self.stop(&writer),
                 RoleChange::Start { writer, to } => self.start(&writer, to),
                 RoleChange::Change { writer, from, to } if from.revisions != to.revisions => {
                     self.announce_reopening(&writer, &to);
-                    self.stop(&writer).await;
+                    self.stop(&writer);
                     self.start(&writer, to);
                 }
                 RoleChange::Change { writer, to, .. } => self.change(&writer, to).await,
@@ -143,7 +145,11 @@ impl Worker {
         }
     }
 
+    /// A writer whose predecessor still drains is started by a later comparison.
     fn start(&mut self, writer: &WriterId, spec: RoleSpec) {
+        if self.stopping.contains_key(writer) {
+            return;
+        }
         let running = if spec.role == Role::Owner && spec.epoch.0 <= self.memory_starts_at {
             Running::waiting_for_epoch(spec)
         } else {
@@ -164,7 +170,7 @@ impl Worker {
             Some(_) | None => true,
         };
         if restart {
-            self.stop(writer).await;
+            self.stop(writer);
             self.start(writer, spec);
         } else {
             self.connect(writer);
@@ -205,10 +211,10 @@ impl Worker {
         }
     }
 
-    async fn stop(&mut self, writer: &WriterId) {
+    fn stop(&mut self, writer: &WriterId) {
         self.registry.remove(writer);
-        if let Some(running) = self.running.remove(writer) {
-            running.stop().await;
+        if let Some(draining) = self.running.remove(writer).and_then(Running::stop) {
+            self.stopping.insert(writer.clone(), draining);
         }
     }
 
@@ -228,5 +234,16 @@ impl Worker {
     fn publish(&self) {
         let reports: WriterReports = self.running.iter().map(|(id, r)| (id.clone(), r.report())).collect();
         self.reports.send_replace(reports);
+    }
+}
+
+/// Waits for a drain to end; for ever when there is none.
+async fn drained(stopping: &BTreeMap<WriterId, TaskHandle>) -> WriterId {
+    match stopping.iter().find(|(_, task)| task.is_ended()).or_else(|| stopping.iter().next()) {
+        Some((writer, task)) => {
+            task.ended().await;
+            writer.clone()
+        }
+        None => std::future::pending().await,
     }
 }

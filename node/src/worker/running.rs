@@ -116,19 +116,15 @@ impl Running {
         matches!(&self.life, Life::Writer { task, .. } if task.is_ended())
     }
 
-    /// Tells the writer to drain, without waiting.
-    pub(super) fn begin_stop(&self) {
-        if let Life::Writer { handle, .. } = &self.life {
-            handle.stop();
-        }
-    }
-
-    /// Drains the writer and waits for its end: the next one of the same `transactional.id` must not meet it alive.
-    pub(super) async fn stop(mut self) {
+    /// Tells the writer to drain; what has to be waited for before another of the same `transactional.id` may start.
+    pub(super) fn stop(mut self) -> Option<TaskHandle> {
         self.disconnect();
-        if let Life::Writer { handle, task } = self.life {
-            handle.stop();
-            task.ended().await;
+        match self.life {
+            Life::Writer { handle, task } => {
+                handle.stop();
+                Some(task)
+            }
+            Life::Idle(_) => None,
         }
     }
 }
