@@ -169,8 +169,8 @@ pub(super) const KEYS: [Key; 22] = [
     Key {
         path: "log.filter",
         shape: Shape::Filter,
-        default: "info,openraft=error,openraft::replication=off",
-        doc: "What is logged, as directives such as `info,twinfeed_node::raft=debug`. `TWINFEED_LOG` and then `RUST_LOG` are stronger.",
+        default: "info,openraft=off",
+        doc: "What is logged, as directives such as `info,twinfeed_node::raft=debug`. The Raft library repeats every failed call to a dead peer, so it is off: what ends a node is logged all the same. `TWINFEED_LOG` and then `RUST_LOG` are stronger.",
     },
     Key {
         path: "log.format",
