@@ -87,14 +87,12 @@ impl Progress {
                 role,
                 epoch,
                 subscription: self.report.subscription.clone(),
-                delivering: false,
-                standby: None,
-                aligned: false,
-                redundant: false,
-                failed: None,
-                trouble: None,
-                ..self.report.clone()
+                retained_frames: self.report.retained_frames,
+                // Counts, rate and latency are of one tenure: a standby's frames are no owner's.
+                ..WriterReport::default()
             };
+            self.rate = Rate::default();
+            self.latency = Latency::default();
             self.feed = self.all_metrics.feed(&self.connector, side(role));
             self.metrics.owner.set(i64::from(role == Role::Owner));
             self.metrics.epoch.set(epoch.0 as i64);
