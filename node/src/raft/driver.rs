@@ -22,10 +22,13 @@ use super::{
     member::Member,
     status::RaftStatus,
 };
-use crate::model::{
-    command::{Command, Outcome, Proposal},
-    connector::NodeRecord,
-    ids::{ClusterId, NodeId},
+use crate::{
+    clock::wall_ms,
+    model::{
+        command::{Command, Outcome, Proposal},
+        connector::NodeRecord,
+        ids::{ClusterId, NodeId},
+    },
 };
 
 /// Time limit of one greeting, in milliseconds.
@@ -254,7 +257,7 @@ impl Driver {
     }
 
     async fn propose(&self, command: Command) -> Option<Outcome> {
-        let proposal = Proposal { request_id: String::new(), proposed_at_ms: super::handle::now_ms(), command };
+        let proposal = Proposal { request_id: String::new(), proposed_at_ms: wall_ms(), command };
         match self.handle.propose(proposal).await {
             Ok(outcome) => Some(outcome),
             Err(e) => {

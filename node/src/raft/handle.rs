@@ -7,7 +7,7 @@ use std::{
     fs,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use openraft::storage::RaftLogStorage as _;
@@ -34,6 +34,7 @@ use super::{
     type_config::Raft,
 };
 use crate::{
+    clock::wall_ms,
     control::State,
     model::{
         command::{Command, Outcome, Proposal},
@@ -113,7 +114,7 @@ impl RaftHandle {
     pub async fn remove_node(&self, id: NodeId) -> Result<Outcome, Error> {
         let request_id = Uuid::new_v4().to_string();
         let proposal =
-            Proposal { request_id: request_id.clone(), proposed_at_ms: now_ms(), command: Command::RemoveNode { id } };
+            Proposal { request_id: request_id.clone(), proposed_at_ms: wall_ms(), command: Command::RemoveNode { id } };
         // Two membership entries come before the command.
         let limit_ms = self.member.options.propose_timeout_ms.saturating_mul(3);
         self.outcome(Ask::RemoveNode { id, proposal }, request_id, limit_ms).await
@@ -334,9 +335,4 @@ fn start_empty(raft_dir: &Path) -> std::io::Result<()> {
     }
     fs::create_dir_all(raft_dir.join("log"))?;
     super::durable_file::sync_directory(raft_dir.parent().unwrap_or(raft_dir))
-}
-
-/// The wall clock in milliseconds since 1970, for `proposed_at_ms`.
-pub(super) fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
