@@ -15,7 +15,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::{durable_file, error::Error};
+use super::{durable_file, error::Error, lock_wait::wait_for_lock};
 use crate::model::ids::{ClusterId, NodeId};
 
 const VERSION: u32 = 1;
@@ -134,7 +134,8 @@ fn lock(data_dir: &Path) -> Result<File, Error> {
     let path = data_dir.join("lock");
     let open = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
     let file = open.map_err(|source| Error::Io { path: path.clone(), source })?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    let take = || flock(&file, FlockOperation::NonBlockingLockExclusive);
+    match wait_for_lock(take, |result| *result == Err(rustix::io::Errno::WOULDBLOCK)) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::refused(format!(
             "{} is in use by another process: stop it, or give this node its own data directory",

@@ -24,6 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     durable_file,
     error::Error,
+    lock_wait::wait_for_lock,
     log_rows::{self, COMMITTED_KEY, Decoder, LAYOUT, LAYOUT_KEY, NODE_ID_KEY, PURGED_KEY, VOTE_KEY},
     type_config::{Entry, LogId, StorageError, TypeConfig, Vote},
 };
@@ -91,7 +92,9 @@ impl LogStore {
         if expected.exists && !fs::exists(dir.join("db")).map_err(io)? {
             return Err(damaged("the log is missing".to_owned()));
         }
-        let db = match open_sled(dir) {
+        // The data directory's own lock keeps other nodes out, so whoever holds sled's is about to let go.
+        let locked = |opened: &sled::Result<sled::Db>| matches!(opened, Err(sled::Error::Io(e)) if e.to_string().contains("could not acquire lock"));
+        let db = match wait_for_lock(|| open_sled(dir), locked) {
             Ok(db) => db,
             Err(sled::Error::Io(source)) => return Err(io(source)),
             Err(e) => return Err(damaged(e.to_string())),

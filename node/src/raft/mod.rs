@@ -10,6 +10,7 @@ mod first_start;
 mod handle;
 mod identity;
 mod leader;
+mod lock_wait;
 mod log_rows;
 mod log_store;
 mod member;
