@@ -3,6 +3,7 @@
 
 mod calm;
 mod captures;
+mod interleaved;
 mod kill;
 mod kill_at_point;
 mod kill_in_takeover;
@@ -24,6 +25,7 @@ pub const ALL: &[&dyn Story] = &[
     &pause::PauseOwner,
     &zombie::Zombie::MidTransaction,
     &zombie::Zombie::BeforeInit,
+    &interleaved::KillOwnerInterleaved,
     &captures::Captures,
     &planned::PlannedMove,
     &calm::Calm::Latency,
