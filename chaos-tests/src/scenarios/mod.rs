@@ -3,6 +3,7 @@
 
 mod calm;
 mod captures;
+mod composition;
 mod kill;
 mod pause;
 mod planned;
@@ -18,6 +19,7 @@ pub const ALL: &[&dyn Story] = &[
     &pause::PauseOwner,
     &captures::Captures,
     &planned::PlannedMove,
+    &composition::Composition,
     &calm::Calm::Latency,
     &calm::Calm::Throughput,
 ];
