@@ -16,6 +16,9 @@ use crate::{
     raft::RaftStatus,
 };
 
+/// A shorter wait for Kafka is no news.
+const STALL_SHOWN_MS_MIN: u64 = 2_000;
+
 /// Everything one answer is made from, taken at one moment.
 pub(super) struct Scene {
     pub(super) state: Arc<State>,
@@ -135,6 +138,12 @@ impl<'a> Condition<'a> {
     fn shortfall(&self, scene: &Scene, now: &Assignment, owner: &WriterReport) -> String {
         if let Some(trouble) = &owner.trouble {
             return format!("{trouble}; it goes on trying");
+        }
+        if owner.stalled_ms >= STALL_SHOWN_MS_MIN {
+            let (name, seconds) = (scene.node_name(now.owner), owner.stalled_ms / 1_000);
+            return format!(
+                "{name} has waited {seconds} s for Kafka; nothing lost (kept in memory), it goes on trying"
+            );
         }
         if self.redundancy == Redundancy::Single || self.redundant() {
             return String::new();

@@ -103,9 +103,14 @@ impl TailReader {
     /// Returns the end of every partition: the offset after the last committed record and its marker, or the first
     /// record of the oldest open transaction.
     pub async fn end_offsets(&self) -> Result<Vec<(i32, i64)>, Error> {
+        self.ask_end_offsets()?.await.unwrap_or(Err(Error::Closed))
+    }
+
+    /// Asks for `end_offsets` without waiting; a reader that ends drops the reply.
+    pub fn ask_end_offsets(&self) -> Result<oneshot::Receiver<Result<Vec<(i32, i64)>, Error>>, Error> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::EndOffsets(reply)).map_err(|_| Error::Closed)?;
-        answer.await.unwrap_or(Err(Error::Closed))
+        Ok(answer)
     }
 }
 

@@ -45,6 +45,13 @@ pub struct WriterReport {
     pub aligned: bool,
     /// Owner: aligned and one commit cut later; without it a second fault loses data.
     pub redundant: bool,
+    /// Owner: for how long records have been waiting without a commit, in milliseconds; 0 when nothing waits, and when
+    /// it has failed for good.
+    #[serde(default)]
+    pub stalled_ms: u64,
+    /// Standby: Kafka answered it a moment ago. Asked only while the owner's acks stay away, false otherwise.
+    #[serde(default)]
+    pub reaches_kafka: bool,
     /// Owner by an assignment from before this process started: what it had in memory is gone, so it may only begin
     /// under a new epoch (sequences are dense per epoch).
     #[serde(default)]

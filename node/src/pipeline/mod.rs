@@ -12,6 +12,7 @@ mod outbox;
 mod owner;
 mod phase;
 mod progress;
+mod reach;
 mod standby;
 mod subscription;
 mod writer;

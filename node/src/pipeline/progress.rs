@@ -12,7 +12,7 @@ use twinfeed_dedup::{Notice, Retention};
 
 use super::{
     Payload,
-    meter::{Latency, Rate},
+    meter::{Latency, Rate, Stall},
     options::{Emit, Options},
     owner::{Counts, Owner},
     standby::Standby,
@@ -40,6 +40,7 @@ pub(super) struct Progress {
     report: WriterReport,
     latency: Latency,
     rate: Rate,
+    stall: Stall,
     state: StateMetrics,
     was_live: bool,
 }
@@ -58,6 +59,7 @@ impl Progress {
             report,
             latency: Latency::default(),
             rate: Rate::default(),
+            stall: Stall::default(),
             state: options.metrics.state(&options.connector),
             was_live: false,
         }
@@ -93,6 +95,7 @@ impl Progress {
             };
             self.rate = Rate::default();
             self.latency = Latency::default();
+            self.stall = Stall::default();
             self.feed = self.all_metrics.feed(&self.connector, side(role));
             self.metrics.owner.set(i64::from(role == Role::Owner));
             self.metrics.epoch.set(epoch.0 as i64);
@@ -247,6 +250,7 @@ impl Progress {
             self.latency.record(us);
             self.metrics.end_to_end_latency.observe(us as f64 / 1e6);
         }
+        self.stall.committed();
         self.report.records_committed += records.len() as u64;
         self.metrics.acked.inc_by(records.len() as u64);
         self.metrics.batch_messages.observe(records.len() as f64);
@@ -257,7 +261,7 @@ impl Progress {
 
     // --- state -------------------------------------------------------------------------------------------------
 
-    pub(super) fn owning(&mut self, owner: &Owner, producer_open: bool, held_bytes: usize) {
+    pub(super) fn owning(&mut self, owner: &Owner, producer_open: bool, held_bytes: usize, now_ms: u64) {
         let status = owner.merge.status();
         self.report.standby = owner.connected_standby();
         let redundant = status.redundant && self.report.standby.is_some();
@@ -281,6 +285,7 @@ impl Progress {
         self.report.redundant = redundant;
         self.report.unacked_records = (status.ready_records + status.in_flight_records) as u64;
         self.report.retained_frames = status.joining_frames as u64;
+        self.stalled(self.report.unacked_records > 0, now_ms);
         let metrics = &self.metrics;
         metrics.aligned.set(i64::from(status.standby_aligned));
         metrics.at_risk.set(i64::from(!redundant));
@@ -290,16 +295,23 @@ impl Progress {
         metrics.queue_bytes.set(held_bytes as i64);
     }
 
-    pub(super) fn standing(&mut self, standby: &Standby, held_bytes: usize) {
+    /// What has failed for good is for an operator: another node would meet the same.
+    fn stalled(&mut self, waiting: bool, now_ms: u64) {
+        self.report.stalled_ms = self.stall.look(waiting && self.report.failed.is_none(), now_ms);
+    }
+
+    pub(super) fn standing(&mut self, standby: &Standby, held_bytes: usize, now_ms: u64) {
+        self.report.reaches_kafka = standby.reach.reaches(now_ms);
         self.report.redundant = standby.retention.is_redundant();
         self.report.retained_frames = standby.retention.retained_frames() as u64;
         self.metrics.retained_frames.set(self.report.retained_frames as i64);
         self.metrics.retained_bytes.set(held_bytes as i64);
     }
 
-    pub(super) fn opening(&mut self, retention: &Retention<Payload>) {
+    pub(super) fn opening(&mut self, retention: &Retention<Payload>, now_ms: u64) {
         self.report.delivering = false;
         self.report.retained_frames = retention.retained_frames() as u64;
+        self.stalled(self.report.retained_frames > 0, now_ms);
     }
 
     pub(super) fn publish(&mut self, now_ms: u64, feed: &SubscriptionReport) {

@@ -499,7 +499,7 @@ impl Writer {
                 self.progress.relay_ended(true);
             }
             (Phase::Standing(standby), Relayed::FromOwner(Next::Message(Some(message)))) => {
-                match standby.heard(message) {
+                match standby.heard(message, now_ms) {
                     Ok(standby::Heard::Nothing) => {}
                     Ok(standby::Heard::Forgotten) => standby.start_over(self.numbering.renew()),
                     Err(error) => {
@@ -534,15 +534,16 @@ impl Writer {
                     owner.merge.idle_cut(now_ms);
                 }
                 let producing = self.producer.is_some() || self.writing.is_some();
-                self.progress.owning(owner, producing, self.ledger.bytes());
+                self.progress.owning(owner, producing, self.ledger.bytes(), now_ms);
                 self.tell(now_ms);
             }
             Phase::Standing(standby) => {
                 standby.confirm();
                 standby.send();
-                self.progress.standing(standby, self.ledger.bytes());
+                standby.look(now_ms);
+                self.progress.standing(standby, self.ledger.bytes(), now_ms);
             }
-            Phase::Opening(opening) => self.progress.opening(&opening.retention),
+            Phase::Opening(opening) => self.progress.opening(&opening.retention, now_ms),
             Phase::Deposed => {}
         }
         self.limit();
