@@ -9,6 +9,7 @@ use twinfeed_proto::admin::Connector;
 
 use super::{
     admin::Admin,
+    faults,
     life::NodeLife,
     process::{Process, binary, wait_for},
 };
@@ -93,10 +94,15 @@ impl Cluster {
     /// Starts a node that does not run.
     pub fn start_node(&mut self, name: &str) -> Result<()> {
         let (dir, binary) = (self.dir().to_owned(), binary(self.options.binary)?);
-        let environment = self.options.environment.clone();
+        let (environment, faulty) = (self.options.environment.clone(), self.options.binary == faults::FAULTY_NODE);
         let node = self.node_mut(name)?;
         let mut command = Command::new(binary);
         command.arg("node").arg("--config").arg(&node.config).envs(environment);
+        if faulty {
+            let orders = faults::directory(&dir, name);
+            std::fs::create_dir_all(&orders)?;
+            command.env("TWINFEED_FAULTS_DIR", orders);
+        }
         node.process = Some(Process::start(&node.name, &dir, &mut command)?);
         Ok(())
     }
@@ -205,7 +211,7 @@ impl Cluster {
         error.context(format!("status: {status}\nevents:\n{events}\n{logs}"))
     }
 
-    fn process(&self, name: &str) -> Result<&Process> {
+    pub(super) fn process(&self, name: &str) -> Result<&Process> {
         let node = self.nodes.iter().find(|n| n.name == name).with_context(|| format!("no node {name}"))?;
         node.process.as_ref().context("it does not run")
     }

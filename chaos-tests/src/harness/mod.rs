@@ -3,12 +3,14 @@
 
 mod admin;
 mod cluster;
+mod faults;
 mod life;
 mod process;
 mod tools;
 
 pub use admin::{Admin, EventLine};
 pub use cluster::{Cluster, ClusterOptions, Node};
+pub use faults::{Action, Armed, build_faulty_node};
 pub use life::NodeLife;
 pub use process::{Process, binary, wait_for};
 pub use tools::{Feed, FeedOptions, ReaderBooks, Silence, Verifier};

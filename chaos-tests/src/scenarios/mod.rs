@@ -5,8 +5,11 @@ mod calm;
 mod captures;
 mod composition;
 mod kill;
+mod kill_at_point;
+mod kill_in_takeover;
 mod pause;
 mod planned;
+mod zombie;
 
 use crate::story::Story;
 
@@ -16,7 +19,12 @@ pub const ALL: &[&dyn Story] = &[
     &kill::Kill::Standby,
     &kill::Kill::Leader,
     &kill::Kill::OwnerAndLeader,
+    &kill_at_point::KillAtPoint::Owner,
+    &kill_at_point::KillAtPoint::Standby,
+    &kill_in_takeover::KillInTakeover,
     &pause::PauseOwner,
+    &zombie::Zombie::MidTransaction,
+    &zombie::Zombie::BeforeInit,
     &captures::Captures,
     &planned::PlannedMove,
     &composition::Composition,
