@@ -3,7 +3,10 @@
 
 mod admin;
 mod cluster;
+pub mod firewall;
+pub mod network;
 mod process;
+pub mod proxy;
 mod tools;
 
 pub use admin::Admin;
