@@ -4,6 +4,7 @@
 mod admin;
 mod cluster;
 pub mod firewall;
+pub mod kafka_proxy;
 pub mod network;
 mod process;
 pub mod proxy;
