@@ -1,40 +1,102 @@
-//! `chaos NAME --runs N --seed S`: runs one scenario and prints its report as one JSON line.
+//! `chaos NAME --runs N --seed S`: runs stories against a real broker and prints a line for each stage: verdict, seed,
+//! silences, what was lost or doubled, and the command that repeats it.
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
-use clap::Parser;
-use twinfeed_chaos::scenarios::{self, Settings};
+use clap::{Parser, Subcommand};
+use twinfeed_chaos::{
+    results,
+    run::{self, Settings},
+    scenarios,
+    story::Story,
+    verdict::Verdict,
+};
 
-/// Runs a failover story against a real broker.
+/// Runs failover stories against a real broker. Exit code 0: all PASS; 1: a FAIL; 2: none, but an INVALID.
 #[derive(Debug, Parser)]
+#[command(args_conflicts_with_subcommands = true)]
 struct Args {
-    /// Name of the scenario, or `list`.
-    name: String,
-    /// Faults in a row.
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Names of stories, or `all`.
+    #[arg(required = true)]
+    names: Vec<String>,
+    /// Faults of each story.
     #[arg(long, default_value_t = 3)]
     runs: usize,
+    /// Seed of the first stage of each story.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Messages a second of the feed.
     #[arg(long, default_value_t = 5_000)]
     rate: u64,
+    /// Do not judge how long the topic was silent: for debug builds and busy machines.
+    #[arg(long)]
+    lenient: bool,
+    /// Run the nodes with this seeded bug: the story should FAIL.
+    #[arg(long)]
+    bug: Option<String>,
+    /// Append results to this file, one JSON object a line.
+    #[arg(long)]
+    results: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Names the stories with their rows of the fault matrix.
+    List,
+    /// Prints results as a Markdown table.
+    Table { files: Vec<PathBuf> },
 }
 
 fn main() -> Result<ExitCode> {
     let args = Args::parse();
-    if args.name == "list" {
-        scenarios::names().iter().for_each(|name| println!("{name}"));
-        return Ok(ExitCode::SUCCESS);
+    match args.command {
+        Some(Command::List) => {
+            for facts in scenarios::ALL.iter().map(|story| story.facts()) {
+                let rows = facts.rows.iter().map(u8::to_string).collect::<Vec<_>>().join(",");
+                println!("{:<26} {rows:<8} {}", facts.name, facts.tells);
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Table { files }) => {
+            let mut all = Vec::new();
+            for file in files {
+                all.extend(results::read(&file)?);
+            }
+            print!("{}", results::table(&all));
+            Ok(ExitCode::SUCCESS)
+        }
+        None => play(&args),
     }
-    let report = scenarios::run(&args.name, &Settings { runs: args.runs, seed: args.seed, rate: args.rate })?;
-    println!("{}", serde_json::to_string(&report)?);
-    if !report.holds() {
-        eprintln!(
-            "FAIL; repeat: cargo run -p twinfeed-chaos --bin chaos -- {} --runs {} --seed {} --rate {}",
-            args.name, args.runs, args.seed, args.rate
-        );
-        return Ok(ExitCode::FAILURE);
+}
+
+fn play(args: &Args) -> Result<ExitCode> {
+    let stories: Vec<&dyn Story> = if args.names == ["all"] {
+        scenarios::ALL.to_vec()
+    } else {
+        args.names.iter().map(|name| scenarios::find(name)).collect::<Result<_>>()?
+    };
+    let settings =
+        Settings { runs: args.runs, seed: args.seed, rate: args.rate, strict: !args.lenient, bug: args.bug.clone() };
+    let mut worst = Verdict::Pass;
+    let mut unwritten = None;
+    for story in stories {
+        let verdict = run::run(story, &settings, |result| {
+            println!("{}", result.line());
+            if let Some(path) = &args.results {
+                unwritten = results::append(path, result).err().or(unwritten.take());
+            }
+        });
+        worst = worst.max(verdict);
     }
-    Ok(ExitCode::SUCCESS)
+    if let Some(error) = unwritten {
+        return Err(error.context("results were not written"));
+    }
+    Ok(match worst {
+        Verdict::Pass => ExitCode::SUCCESS,
+        Verdict::Fail => ExitCode::FAILURE,
+        Verdict::Invalid => ExitCode::from(2),
+    })
 }

@@ -4,13 +4,17 @@
 mod admin;
 mod cluster;
 pub mod firewall;
+mod kafka;
 pub mod kafka_proxy;
+mod life;
 pub mod network;
 mod process;
 pub mod proxy;
 mod tools;
 
-pub use admin::Admin;
-pub use cluster::{Cluster, Node};
+pub use admin::{Admin, EventLine};
+pub use cluster::{Cluster, ClusterOptions, Node};
+pub use kafka::{Kafka, KafkaOptions};
+pub use life::NodeLife;
 pub use process::{Process, binary, wait_for};
-pub use tools::{Feed, FeedOptions, Silence, Verdict, Verifier};
+pub use tools::{Feed, FeedOptions, ReaderBooks, Silence, Verifier};
