@@ -2,6 +2,7 @@
 
 use std::{
     io::{Read as _, Write as _},
+    net::{IpAddr, SocketAddr},
     path::Path,
     process::Command,
     time::Duration,
@@ -43,9 +44,10 @@ pub struct Feed {
 }
 
 impl Feed {
-    pub fn start(dir: &Path, options: &FeedOptions) -> Result<Self> {
+    /// Starts a feed that listens on a free port of `host`.
+    pub fn start(dir: &Path, host: IpAddr, options: &FeedOptions) -> Result<Self> {
         let mut command = Command::new(binary("twinfeed")?);
-        command.args(["feed", "--listen", "127.0.0.1:0"]);
+        command.args(["feed", "--listen", &SocketAddr::new(host, 0).to_string()]);
         for (flag, value) in [
             ("--rate", options.rate.unwrap_or(RATE).to_string()),
             ("--size", options.size_bytes.to_string()),
