@@ -3,10 +3,12 @@
 
 mod admin;
 mod cluster;
+mod life;
 mod process;
 mod tools;
 
-pub use admin::Admin;
-pub use cluster::{Cluster, Node};
+pub use admin::{Admin, EventLine};
+pub use cluster::{Cluster, ClusterOptions, Node};
+pub use life::NodeLife;
 pub use process::{Process, binary, wait_for};
-pub use tools::{Feed, FeedOptions, Silence, Verdict, Verifier};
+pub use tools::{Feed, FeedOptions, ReaderBooks, Silence, Verifier};

@@ -53,6 +53,16 @@ impl Process {
         stat.rsplit(')').next().and_then(|rest| rest.trim().chars().next()).context("no state in /proc")
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<std::process::ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
     /// Waits for the exit within `limit`; the exit code, -1 when it was a signal.
     pub fn wait(&mut self, limit: Duration) -> Result<i32> {
         let deadline = Instant::now() + limit;

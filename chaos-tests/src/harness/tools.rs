@@ -12,10 +12,14 @@ use serde::Deserialize;
 
 use super::process::{Process, binary, wait_for};
 
+/// Messages a second where nobody says otherwise.
+const RATE: u64 = 5_000;
+
 /// What the feed sends.
 #[derive(Debug, Clone)]
 pub struct FeedOptions {
-    pub rate: u64,
+    /// Messages a second on each path; None leaves it to whoever runs the story.
+    pub rate: Option<u64>,
     pub size_bytes: u64,
     pub repeats: f64,
     pub skew_ms: u64,
@@ -27,7 +31,7 @@ pub struct FeedOptions {
 
 impl Default for FeedOptions {
     fn default() -> Self {
-        Self { rate: 5_000, size_bytes: 200, repeats: 0.3, skew_ms: 20, jitter_ms: 3, seed: 1, more: Vec::new() }
+        Self { rate: None, size_bytes: 200, repeats: 0.3, skew_ms: 20, jitter_ms: 3, seed: 1, more: Vec::new() }
     }
 }
 
@@ -43,7 +47,7 @@ impl Feed {
         let mut command = Command::new(binary("twinfeed")?);
         command.args(["feed", "--listen", "127.0.0.1:0"]);
         for (flag, value) in [
-            ("--rate", options.rate.to_string()),
+            ("--rate", options.rate.unwrap_or(RATE).to_string()),
             ("--size", options.size_bytes.to_string()),
             ("--repeats", options.repeats.to_string()),
             ("--skew-ms", options.skew_ms.to_string()),
@@ -89,8 +93,8 @@ impl Feed {
 }
 
 /// What the verifier found; the fields of `twinfeed verify --json`.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Verdict {
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct ReaderBooks {
     pub sent: u64,
     pub written: u64,
     pub lost: u64,
@@ -99,6 +103,8 @@ pub struct Verdict {
     pub longest_silence_ms: u64,
     /// Records of an older epoch behind records of a newer one.
     pub zombies: u64,
+    /// Holes and repetitions in the sequence within an epoch.
+    pub sequence_breaks: u64,
     /// Silences of the topic, the longest first.
     pub silences: Vec<Silence>,
     /// The first things that are wrong, in words.
@@ -128,7 +134,7 @@ impl Verifier {
     }
 
     /// Waits for the end of the feed and everything that is still on its way.
-    pub fn verdict(mut self, limit: Duration) -> Result<Verdict> {
+    pub fn verdict(mut self, limit: Duration) -> Result<ReaderBooks> {
         let code = self.process.wait(limit)?;
         let text = self.process.stdout()?;
         let line = text.lines().rfind(|line| line.starts_with('{')).with_context(|| {

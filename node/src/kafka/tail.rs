@@ -22,6 +22,7 @@ use super::{
     options::Options,
     record::{HEADER_KEY, Stamp, cluster_tag},
 };
+use crate::faults::{self, Point};
 
 const CONNECT_MS_MAX: u64 = 1_000;
 const CONNECT_BACKOFF_MS: u64 = 1_000;
@@ -219,6 +220,7 @@ impl Reader {
                         // A record after the end came after the call; it would not be wrong, but it is not asked for.
                         if message.offset() < progress.end {
                             tail.add(&message, cluster);
+                            faults::point(Point::OpeningInTail);
                         }
                     }
                     if tail.records.len() > self.options.tail_records_max {

@@ -15,6 +15,7 @@ use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Dura
 use twinfeed_dedup::{Fingerprint, RecordId, SubscriptionId, TailRecord};
 
 use crate::{
+    faults::{self, Bug, Point},
     kafka,
     model::ids::{Epoch, WriterId},
 };
@@ -111,7 +112,10 @@ pub(super) async fn open(plan: Plan) -> Result<Opened, Error> {
 }
 
 async fn sequence(plan: Plan) -> Result<Opened, Error> {
-    if plan.ask_first && !(plan.confirm)(plan.writer.clone(), plan.epoch).await.map_err(Error::Unconfirmed)? {
+    let checked_before = faults::bug(Bug::CheckBeforeInit);
+    if (plan.ask_first || checked_before)
+        && !(plan.confirm)(plan.writer.clone(), plan.epoch).await.map_err(Error::Unconfirmed)?
+    {
         return Err(Error::NotOwner(plan.epoch));
     }
     let Warm { producer, tail } = match plan.warm {
@@ -121,8 +125,11 @@ async fn sequence(plan: Plan) -> Result<Opened, Error> {
             Warm::connect(&plan.kafka, &plan.transactional_id, &plan.target)?
         }
     };
+    faults::pass(Point::OpeningBeforeInit).await;
     let producer = producer.open().await?;
-    match (plan.confirm)(plan.writer, plan.epoch).await {
+    faults::pass(Point::OpeningAfterInit).await;
+    let confirmed = if checked_before { Ok(true) } else { (plan.confirm)(plan.writer, plan.epoch).await };
+    match confirmed {
         Ok(true) => {}
         Ok(false) => {
             producer.close();
@@ -133,6 +140,7 @@ async fn sequence(plan: Plan) -> Result<Opened, Error> {
             return Err(Error::Unconfirmed(error));
         }
     }
+    faults::pass(Point::OpeningAfterCheck).await;
     let mut offsets: Offsets = tail.end_offsets().await?.into_iter().collect();
     let recent = |end: i64| (end - RECENT_RECORDS).max(0);
     let from: Vec<(i32, i64)> = match &plan.tail_from {
@@ -154,6 +162,7 @@ async fn sequence(plan: Plan) -> Result<Opened, Error> {
             truncated = read.truncated, "writer.tail_incomplete"
         );
     }
+    faults::pass(Point::OpeningAfterTail).await;
     Ok(Opened { producer, tail: read.records.into_iter().map(tail_record).collect(), offsets })
 }
 

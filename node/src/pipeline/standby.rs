@@ -2,17 +2,20 @@
 
 use std::collections::VecDeque;
 
-use twinfeed_dedup::{Retention, SnapshotError, SubscriptionId};
+use twinfeed_dedup::{Retention, SnapshotError, SubscriptionId, ToStandby};
 
 use super::{
     Payload,
     opening::{Offsets, Warm},
     reach::Reach,
 };
-use crate::model::{
-    frame::Frame,
-    ids::Epoch,
-    relay::{OwnerMessage, OwnerSession, StandbyMessage},
+use crate::{
+    faults::{self, Point},
+    model::{
+        frame::Frame,
+        ids::Epoch,
+        relay::{OwnerMessage, OwnerSession, StandbyMessage},
+    },
 };
 
 /// Frames in one relay message; bounds the message at about 64 KiB of usual frames.
@@ -124,6 +127,9 @@ impl Standby {
                 if number <= self.received_through {
                     return Ok(Heard::Nothing);
                 }
+                if matches!(&message, ToStandby::Ack(ack) if !ack.resolved.is_empty()) {
+                    faults::point(Point::StandbyBeforeRelease);
+                }
                 self.retention.receive(message)?;
                 self.received_through = number;
                 let committed = Some(committed.into_iter().collect());
@@ -176,6 +182,13 @@ impl Standby {
             self.retention.subscribed(id);
             self.queue.push_back(Queued::new(id));
         }
+    }
+
+    /// Keeps frames of the own subscription.
+    pub(super) fn retain(&mut self, frames: impl Iterator<Item = twinfeed_dedup::Frame<Payload>>) {
+        faults::point(Point::StandbyBeforeRetain);
+        frames.for_each(|frame| self.retention.frame(frame));
+        faults::point(Point::StandbyBeforeSend);
     }
 
     /// A connection came up.

@@ -21,6 +21,8 @@ const CHUNK: u64 = 4096;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Provenance {
     pub epoch: u64,
+    /// Dense within the epoch.
+    pub sequence: u64,
     pub subscription: u64,
     /// Of the frame in its subscription.
     pub index: u64,
@@ -61,6 +63,8 @@ pub struct Verdict {
     pub reordered: u64,
     /// Records of an older epoch behind records of a newer one.
     pub zombies: u64,
+    /// Holes and repetitions in the sequence within an epoch.
+    pub sequence_breaks: u64,
     /// Records that are no message of this feed, or of a message that nobody was sent.
     pub foreign: u64,
     pub longest_silence_ms: u64,
@@ -73,9 +77,9 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// True if nothing was lost, doubled, reordered, or written by a zombie.
+    /// True if nothing was lost, doubled, reordered, written by a zombie, or out of sequence.
     pub fn holds(&self) -> bool {
-        (self.lost, self.duplicated, self.reordered, self.zombies) == (0, 0, 0, 0)
+        self.lost + self.duplicated + self.reordered + self.zombies + self.sequence_breaks == 0
     }
 
     /// The figures on one line.
@@ -88,7 +92,13 @@ impl Verdict {
         if let Some(longest) = self.silences.first() {
             line.push_str(&format!(" before_offset={}", longest.offset));
         }
-        line.push_str(&format!(" zombies={} foreign={} epochs={}", self.zombies, self.foreign, self.epochs.len()));
+        line.push_str(&format!(
+            " zombies={} sequence_breaks={} foreign={} epochs={}",
+            self.zombies,
+            self.sequence_breaks,
+            self.foreign,
+            self.epochs.len()
+        ));
         line
     }
 }
@@ -112,6 +122,9 @@ pub struct Verifier {
     foreign: u64,
     reordered: u64,
     zombies: u64,
+    sequence_breaks: u64,
+    /// Epoch and sequence of the last record by partition.
+    last_sequence: HashMap<i32, (u64, u64)>,
     /// Last frame index by partition and subscription.
     last_index: HashMap<(i32, u64), u64>,
     /// Last message number by partition, for records without provenance.
@@ -133,6 +146,8 @@ impl Verifier {
             foreign: 0,
             reordered: 0,
             zombies: 0,
+            sequence_breaks: 0,
+            last_sequence: HashMap::new(),
             last_index: HashMap::new(),
             last_n: HashMap::new(),
             last_epoch: HashMap::new(),
@@ -205,6 +220,7 @@ impl Verifier {
             duplicated,
             reordered: self.reordered,
             zombies: self.zombies,
+            sequence_breaks: self.sequence_breaks,
             // What was written and matches nothing that was sent: messages of another run.
             foreign: self.foreign + (self.written - met),
             longest_silence_ms: silences.first().map_or(0, |silence| silence.ms),
@@ -254,7 +270,14 @@ impl Verifier {
 
     fn check_provenance(&mut self, record: &Record<'_>, provenance: Provenance) {
         let Record { partition, offset, .. } = *record;
-        let Provenance { epoch, subscription, index } = provenance;
+        let Provenance { epoch, sequence, subscription, index } = provenance;
+        // A writer of one partition: its records of an epoch are neighbours by sequence.
+        let before = self.last_sequence.insert(partition, (epoch, sequence));
+        if let Some((_, last)) = before.filter(|(of, last)| *of == epoch && last + 1 != sequence) {
+            self.sequence_breaks += 1;
+            let text = || format!("offset {offset}: sequence {sequence} of epoch {epoch} follows {last}");
+            find(&mut self.findings, text);
+        }
         let last = self.last_index.insert((partition, subscription), index);
         if let Some(last) = last.filter(|last| *last >= index) {
             self.reordered += 1;

@@ -12,11 +12,17 @@ fn pattern() -> Pattern {
 
 /// What a faultless run writes: every message once, stamped with two subscriptions in turn and an epoch that rises.
 fn faultless() -> Vec<(u64, Provenance)> {
-    let stamp = |n: u64| Provenance { epoch: 1 + n / 1_000, subscription: 7 + n % 2, index: n };
+    let stamp = |n: u64| Provenance { epoch: 1 + n / 1_000, sequence: n, subscription: 7 + n % 2, index: n };
     (0..SENT).map(|n| (n, stamp(n))).collect()
 }
 
+/// Judges records whose sequences are as dense as a writer makes them, whatever was done to the list.
 fn judge(records: &[(u64, Provenance)]) -> Verdict {
+    let numbered = (0..).zip(records).map(|(sequence, (n, p))| (*n, Provenance { sequence, ..*p }));
+    judge_as_stamped(&numbered.collect::<Vec<_>>())
+}
+
+fn judge_as_stamped(records: &[(u64, Provenance)]) -> Verdict {
     let pattern = pattern();
     let mut verifier = Verifier::new(pattern.clone());
     for (offset, (n, provenance)) in (0..).zip(records) {
@@ -99,6 +105,15 @@ fn a_record_of_an_old_epoch_behind_a_new_one_is_a_zombies() {
     records[1_500].1.epoch = 1;
     let verdict = judge(&records);
     assert_eq!((verdict.zombies, verdict.holds()), (1, false));
+}
+
+#[test]
+fn a_hole_and_a_repetition_in_the_sequence_of_an_epoch_are_told() {
+    let mut records = faultless();
+    assert_eq!(judge_as_stamped(&records).sequence_breaks, 0);
+    records[500].1.sequence = 499;
+    let verdict = judge_as_stamped(&records);
+    assert_eq!((verdict.sequence_breaks, verdict.lost, verdict.holds()), (2, 0, false));
 }
 
 #[test]
