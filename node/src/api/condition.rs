@@ -84,7 +84,7 @@ impl<'a> Condition<'a> {
                 (ConnectorState::Failed, format!("its configuration is not valid any more: {first}"))
             }
             (TargetState::Running, Ok(_), None) => unassigned(scene),
-            (TargetState::Running, Ok(_), Some(now)) => condition.assigned(scene, now),
+            (TargetState::Running, Ok(_), Some(now)) => condition.assigned(scene, connector, now),
         };
         if connector.target == TargetState::Running && condition.redundancy == Redundancy::Dual {
             condition.at_risk = !condition.redundant();
@@ -100,7 +100,7 @@ impl<'a> Condition<'a> {
             && connected(self.standby)
     }
 
-    fn assigned(&self, scene: &Scene, now: &Assignment) -> (ConnectorState, String) {
+    fn assigned(&self, scene: &Scene, connector: &Connector, now: &Assignment) -> (ConnectorState, String) {
         let owner_name = scene.node_name(now.owner);
         if !scene.may_be_up(now.owner) {
             return match now.standby.filter(|standby| scene.may_be_up(*standby)) {
@@ -120,7 +120,8 @@ impl<'a> Condition<'a> {
             return (ConnectorState::Starting, format!("{owner_name} is starting it"));
         };
         if let Some(why) = &owner.failed {
-            return (ConnectorState::Failed, format!("{why}; correct the cause, then restart it"));
+            let command = format!("wsctl connector restart {}", connector.name);
+            return (ConnectorState::Failed, format!("{why}; correct the cause, then: {command}"));
         }
         if !owner.delivering {
             let why = owner.trouble.clone().unwrap_or_else(|| "its producer is being opened".to_owned());

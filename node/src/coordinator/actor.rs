@@ -238,8 +238,10 @@ impl Coordinator {
         let Some(report) = self.reports.get(&from).filter(|_| self.health.is_up(from, now_ms)) else { return };
         let stalled_ms = report.writers.get(&facts.id.0).map_or(0, |writer| writer.stalled_ms);
         if facts.owner_delivers == Some(false) && stalled_ms > 0 {
-            let text = format!("{} wrote nothing for {stalled_ms} ms while its standby reaches Kafka", report.name);
-            self.event("owner.replaced", format!("writer {}: {text}", facts.id));
+            let text = format!("{} wrote nothing for {stalled_ms} ms, though its standby reaches Kafka", report.name);
+            let connector =
+                self.raft.state().borrow().writers().get(&facts.id).and_then(|w| w.connectors.first().cloned());
+            self.event_of(&connector.unwrap_or_default(), "owner.replaced", text);
             self.damping.moved(&facts.id, now_ms);
         }
     }
@@ -280,13 +282,17 @@ impl Coordinator {
     }
 
     fn event(&self, kind: &str, message: String) {
+        self.event_of("", kind, message);
+    }
+
+    fn event_of(&self, connector: &str, kind: &str, message: String) {
         tracing::info!(%message, "{kind}");
         // Nobody listening is nobody to tell.
         let _ = self.events.send(Event {
             at_ms: wall_ms(),
             kind: kind.to_owned(),
             node: self.name.clone(),
-            connector: String::new(),
+            connector: connector.to_owned(),
             epoch: 0,
             message,
             attributes: BTreeMap::new(),

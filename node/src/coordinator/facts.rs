@@ -14,11 +14,14 @@ use crate::{
 
 /// An owner that lives but has not committed what waits for this long is replaced by a standby that reaches Kafka and
 /// holds everything. A slow commit takes 0.4 s, a takeover of an open transaction 1 s, a broker's pause about as much:
-/// longer than these, and far below the 10 s after which the broker itself would end the transaction.
+/// longer than these, and far below the 10 s after which the broker itself would end the transaction. A standby that does
+/// not hold everything never replaces it: that would lose messages, and waiting loses none.
 const STALLED_MS_MAX: u64 = 3_000;
-/// The same where the standby does not hold all that the owner does: such a move may lose messages, which waiting for
-/// the owner's way to Kafka would not. Above every timeout of the client, so that all its own ways have been tried.
-const STALLED_ALONE_MS_MAX: u64 = 30_000;
+/// When Kafka comes back for everybody, the standby may see it first, as an owner tries in growing intervals. So it must
+/// have reached Kafka for a part of the owner's wait, which gives the owner the time to come back by itself.
+const REACHED_SHARE: u64 = 3;
+/// The largest such time: above the owner's longest pause and one opening.
+const REACHED_MS_MAX: u64 = 10_000;
 
 /// The last report of every node that has one.
 pub(super) type Reports = BTreeMap<NodeId, NodeReport>;
@@ -65,20 +68,19 @@ fn writer_facts(state: &State, reports: &Reports, id: &WriterId, writer: &Writer
         assignment: writer.assignment.clone(),
         wanted_owner: writer.wanted_owner,
         redundant: !reading || owner.is_some_and(|report| report.redundant && report.standby == assigned_standby),
-        owner_delivers: owner.map(|report| !report.needs_epoch && !stalled(report, standby)),
+        owner_delivers: owner.map(|report| !report.needs_epoch && report.stalled_ms < STALLED_MS_MAX),
         standby_ready: owner.zip(standby).is_some_and(|(owner, standby)| {
             // An owner that lost its memory holds nothing: its standby is the better one even while Kafka is away.
-            standby.subscription.connected && (owner.needs_epoch || standby.reaches_kafka)
+            standby.subscription.connected && (owner.needs_epoch || could_deliver(owner, standby))
         }),
         // A crash is never held.
         hold: owner.is_some_and(|report| !report.needs_epoch),
     }
 }
 
-/// Whether the owner has waited for Kafka for so long that a standby that reaches it should take its place.
-fn stalled(owner: &WriterReport, standby: Option<&WriterReport>) -> bool {
-    let covered = standby.is_some_and(|report| report.redundant);
-    owner.stalled_ms >= if covered { STALLED_MS_MAX } else { STALLED_ALONE_MS_MAX }
+/// Whether the standby could deliver all that the owner waits with.
+fn could_deliver(owner: &WriterReport, standby: &WriterReport) -> bool {
+    standby.redundant && standby.kafka_reached_ms >= (owner.stalled_ms / REACHED_SHARE).clamp(1, REACHED_MS_MAX)
 }
 
 /// A node's report on a writer, if it speaks of the present epoch.
@@ -172,7 +174,7 @@ mod tests {
         let stalled = |owner: &mut WriterReport, standby: &mut WriterReport| {
             owner.stalled_ms = STALLED_MS_MAX;
             standby.redundant = true;
-            standby.reaches_kafka = true;
+            standby.kafka_reached_ms = STALLED_MS_MAX / REACHED_SHARE;
         };
         assert_eq!(owner_after(false, stalled), Some(STANDBY));
         assert_eq!(owner_after(true, stalled), Some(OWNER), "it was moved a moment ago");
@@ -183,18 +185,22 @@ mod tests {
             })
         };
         assert_eq!(but(|owner, _| owner.stalled_ms -= 1), Some(OWNER), "not yet");
-        assert_eq!(but(|_, standby| standby.reaches_kafka = false), Some(OWNER), "Kafka is down for all");
+        assert_eq!(but(|_, standby| standby.kafka_reached_ms = 0), Some(OWNER), "Kafka is down for all");
         assert_eq!(but(|_, standby| standby.subscription.connected = false), Some(OWNER), "the standby has no feed");
         assert_eq!(but(|_, standby| standby.redundant = false), Some(OWNER), "the owner alone holds some messages");
     }
 
     #[test]
-    fn an_owner_that_alone_holds_messages_is_replaced_only_after_all_its_own_ways_have_failed() {
-        let moved = owner_after(false, |owner, standby| {
-            owner.stalled_ms = STALLED_ALONE_MS_MAX;
-            standby.reaches_kafka = true;
-        });
-        assert_eq!(moved, Some(STANDBY));
+    fn when_kafka_comes_back_for_all_the_owner_gets_time_to_go_on() {
+        let reached = |kafka_reached_ms| {
+            owner_after(false, |owner, standby| {
+                owner.stalled_ms = 60_000;
+                standby.redundant = true;
+                standby.kafka_reached_ms = kafka_reached_ms;
+            })
+        };
+        assert_eq!(reached(REACHED_MS_MAX - 1), Some(OWNER));
+        assert_eq!(reached(REACHED_MS_MAX), Some(STANDBY), "it is back for the standby only");
     }
 
     #[test]

@@ -49,9 +49,10 @@ pub struct WriterReport {
     /// it has failed for good.
     #[serde(default)]
     pub stalled_ms: u64,
-    /// Standby: Kafka answered it a moment ago. Asked only while the owner's acks stay away, false otherwise.
+    /// Standby: for how long Kafka has answered all its questions, in milliseconds. Asked only while the owner's acks
+    /// stay away, 0 otherwise.
     #[serde(default)]
-    pub reaches_kafka: bool,
+    pub kafka_reached_ms: u64,
     /// Owner by an assignment from before this process started: what it had in memory is gone, so it may only begin
     /// under a new epoch (sequences are dense per epoch).
     #[serde(default)]

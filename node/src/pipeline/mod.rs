@@ -10,6 +10,7 @@ mod opening;
 mod options;
 mod outbox;
 mod owner;
+mod pending;
 mod phase;
 mod progress;
 mod reach;

@@ -125,7 +125,7 @@ async fn sequence(plan: Plan) -> Result<Opened, Error> {
     let Warm { producer, tail } = match plan.warm {
         Some(warm) => warm,
         None => {
-            kafka::ensure_topic(&plan.kafka, &plan.target.topic, &plan.creation).await?;
+            find_topic(&plan).await?;
             Warm::connect(&plan.kafka, &plan.transactional_id, &plan.target)?
         }
     };
@@ -176,6 +176,18 @@ async fn sequence(plan: Plan) -> Result<Opened, Error> {
     };
     let tail = records.into_iter().map(tail_record).collect();
     Ok(Opened { producer, tail, offsets, last_received_at_ms })
+}
+
+/// Only a first start creates its topic. One that is gone later was deleted by somebody, who should hear of it.
+async fn find_topic(plan: &Plan) -> Result<(), kafka::Error> {
+    let written_before = matches!(&plan.tail_from, TailFrom::Offsets(known) if !known.is_empty());
+    let creation = kafka::TopicCreation { create: plan.creation.create && !written_before, ..plan.creation.clone() };
+    match kafka::ensure_topic(&plan.kafka, &plan.target.topic, &creation).await {
+        Err(kafka::Error::TopicMissing { topic, .. }) if written_before => {
+            Err(kafka::Error::TopicMissing { topic, why: "is gone, though this stream has written to it".to_owned() })
+        }
+        found => found.map(drop),
+    }
 }
 
 fn tail_record(record: kafka::TailRecord) -> TailRecord {

@@ -25,7 +25,8 @@ pub(super) struct Reach {
     progress_at_ms: u64,
     asked_at_ms: u64,
     answer: Option<Answer>,
-    answered_at_ms: Option<u64>,
+    /// The first and the last answer of an unbroken row.
+    answered_ms: Option<(u64, u64)>,
 }
 
 impl Reach {
@@ -39,13 +40,23 @@ impl Reach {
         if !waiting {
             self.progressed(now_ms);
         }
+        if !self.acks_stay_away(now_ms) {
+            self.answered_ms = None;
+        }
         match self.answer.as_mut().map(Receiver::try_recv) {
             None | Some(Err(TryRecvError::Empty)) => {}
             Some(Ok(Ok(_))) => {
                 self.answer = None;
-                self.answered_at_ms = Some(now_ms);
+                let first = self.answered_ms.map_or(now_ms, |(first, _)| first);
+                self.answered_ms = Some((first, now_ms));
             }
-            Some(Ok(Err(_)) | Err(TryRecvError::Closed)) => self.answer = None,
+            Some(Ok(Err(_)) | Err(TryRecvError::Closed)) => {
+                self.answer = None;
+                self.answered_ms = None;
+            }
+        }
+        if self.answered_ms.is_some_and(|(_, last)| now_ms.saturating_sub(last) > BELIEVED_MS_MAX) {
+            self.answered_ms = None;
         }
         if self.due(now_ms) {
             self.asked_at_ms = now_ms;
@@ -53,15 +64,18 @@ impl Reach {
         }
     }
 
-    /// Whether Kafka answered a moment ago. False also while nobody asks.
-    pub(super) fn reaches(&self, now_ms: u64) -> bool {
-        self.answered_at_ms.is_some_and(|at| now_ms.saturating_sub(at) <= BELIEVED_MS_MAX)
+    /// For how long Kafka has answered every question, in milliseconds; 0 also while nobody asks.
+    pub(super) fn reached_ms(&self, now_ms: u64) -> u64 {
+        self.answered_ms.map_or(0, |(first, _)| now_ms.saturating_sub(first))
+    }
+
+    fn acks_stay_away(&self, now_ms: u64) -> bool {
+        now_ms.saturating_sub(self.progress_at_ms) > ACKS_AWAY_MS_MAX
     }
 
     fn due(&self, now_ms: u64) -> bool {
-        self.answer.is_none()
-            && now_ms.saturating_sub(self.progress_at_ms) > ACKS_AWAY_MS_MAX
-            && now_ms.saturating_sub(self.asked_at_ms) >= ASK_EVERY_MS
+        let rested = now_ms.saturating_sub(self.asked_at_ms) >= ASK_EVERY_MS;
+        self.answer.is_none() && self.acks_stay_away(now_ms) && rested
     }
 }
 
@@ -84,21 +98,32 @@ mod tests {
         assert!(reach.due(12_500 + ACKS_AWAY_MS_MAX + ASK_EVERY_MS));
     }
 
+    /// A look at `now_ms` that finds this answer.
+    fn answered(reach: &mut Reach, answer: Result<Vec<(i32, i64)>, kafka::Error>, now_ms: u64) {
+        let (reply, receiver) = oneshot::channel();
+        reach.answer = Some(receiver);
+        reply.send(answer).unwrap();
+        reach.look(None, true, now_ms);
+    }
+
     #[test]
-    fn an_answer_is_believed_for_a_moment_and_a_failure_is_none() {
+    fn reach_grows_with_every_answer_and_ends_with_a_failure_a_silence_or_an_ack() {
         let mut reach = Reach::default();
-        let (reply, answer) = oneshot::channel();
-        reach.answer = Some(answer);
-        reach.look(None, true, 5_000);
-        assert!(!reach.reaches(5_000) && !reach.due(5_500), "one question at a time");
-        reply.send(Ok(Vec::new())).unwrap();
-        reach.look(None, true, 5_100);
-        assert!(reach.reaches(5_100) && reach.reaches(5_100 + BELIEVED_MS_MAX));
-        assert!(!reach.reaches(5_101 + BELIEVED_MS_MAX));
-        let (reply, answer) = oneshot::channel();
-        reach.answer = Some(answer);
-        reply.send(Err(kafka::Error::Closed)).unwrap();
-        reach.look(None, true, 9_000);
-        assert!(!reach.reaches(9_000));
+        answered(&mut reach, Ok(Vec::new()), 5_000);
+        answered(&mut reach, Ok(Vec::new()), 5_500);
+        assert_eq!(reach.reached_ms(5_600), 600);
+        answered(&mut reach, Err(kafka::Error::Closed), 6_000);
+        assert_eq!(reach.reached_ms(6_000), 0);
+        answered(&mut reach, Ok(Vec::new()), 7_000);
+        let (_reply, unanswered) = oneshot::channel();
+        reach.answer = Some(unanswered);
+        reach.look(None, true, 7_000 + BELIEVED_MS_MAX);
+        assert_eq!(reach.reached_ms(7_000 + BELIEVED_MS_MAX), BELIEVED_MS_MAX);
+        reach.look(None, true, 7_001 + BELIEVED_MS_MAX);
+        assert_eq!(reach.reached_ms(7_001 + BELIEVED_MS_MAX), 0);
+        answered(&mut reach, Ok(Vec::new()), 10_000);
+        reach.progressed(10_500);
+        reach.look(None, true, 10_600);
+        assert_eq!(reach.reached_ms(10_600), 0);
     }
 }

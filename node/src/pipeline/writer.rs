@@ -4,11 +4,7 @@
 //! takeover sequence, still retaining), `Owning` (merge and commit), `Deposed` (fenced; waits for the worker's word).
 //! A producer that was fenced never reopens by itself: the assignment is confirmed first.
 
-use std::{
-    future::Future,
-    pin::Pin,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -23,6 +19,7 @@ use super::{
     opening::{self, Opened, TailFrom, Warm},
     options::Options,
     owner::{Counts, Heard, Owner},
+    pending::{Pending, poll, sleep_until},
     phase::{Opening, Phase, Relayed},
     progress::Progress,
     standby::{self, Next, Standby},
@@ -47,26 +44,15 @@ const HOUSEKEEPING: Duration = Duration::from_millis(50);
 const AFTER_COMMIT_MIN: Duration = Duration::from_millis(2);
 /// Resolution of the runtime's timer.
 const TIMER_GRAIN: Duration = Duration::from_millis(1);
-/// First and largest pause between openings that failed.
+/// First and largest pause between openings that failed. One that meets silence takes ten seconds by itself.
 const REOPEN_MIN: Duration = Duration::from_millis(100);
-const REOPEN_MAX: Duration = Duration::from_secs(5);
+const REOPEN_MAX: Duration = Duration::from_secs(1);
+/// Only an operator can help; once he has, it goes on by itself.
+const REOPEN_FAILED: Duration = Duration::from_secs(5);
 /// A stopping owner commits what it has for at most this long.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// Feed events waiting for the actor; each holds up to a few hundred frames. A full channel stops the socket read.
 const FEED_EVENTS_MAX: usize = 64;
-
-type Pending<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
-
-async fn poll<T>(pending: &mut Pending<T>) -> T {
-    match pending {
-        Some(future) => {
-            let output = future.await;
-            *pending = None;
-            output
-        }
-        None => std::future::pending().await,
-    }
-}
 
 type WriteResult = (FencedProducer, Result<Committed, kafka::Error>);
 
@@ -269,7 +255,10 @@ impl Writer {
                 self.depose();
             }
             Err(error) => {
-                self.progress.trouble(&error);
+                match &error {
+                    opening::Error::Kafka(error) => self.progress.cannot_write(error, self.now_ms()),
+                    other => self.progress.trouble(other),
+                }
                 self.retry_opening_later();
             }
         }
@@ -278,7 +267,8 @@ impl Writer {
     fn retry_opening_later(&mut self) {
         let jitter = 0.5 + rand::random::<f64>() / 2.0;
         self.reopen_at = Some(Instant::now() + self.reopen_pause.mul_f64(jitter));
-        self.reopen_pause = (self.reopen_pause * 2).min(REOPEN_MAX);
+        let longest = if self.progress.has_failed() { REOPEN_FAILED } else { REOPEN_MAX };
+        self.reopen_pause = (self.reopen_pause * 2).min(longest);
     }
 
     fn go_live(&mut self, opened: Opened) {
@@ -401,7 +391,7 @@ impl Writer {
             // the check says whether this node may go on, the tail says whether the batch is in the topic.
             Err(error) => {
                 producer.close();
-                self.progress.write_failed(owner.epoch, &error);
+                self.progress.write_failed(owner.epoch, &error, now_ms);
                 if let kafka::Error::Rejected { sequence: Some(sequence), .. } = &error
                     && let Some(record) = owner.leave_out(*sequence)
                 {
@@ -583,12 +573,5 @@ impl Writer {
             }
         }
         self.close();
-    }
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
     }
 }
