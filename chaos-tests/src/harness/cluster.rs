@@ -198,10 +198,10 @@ impl Cluster {
         }
     }
 
-    /// What became of every node so far, panics in its log included.
+    /// What became of every node so far, panics and gaps in its log included.
     pub fn lives(&self) -> Vec<NodeLife> {
         let dir = self.dir();
-        self.lives.values().map(|life| life.clone().with_panics(&dir.join(format!("{}.log", life.name)))).collect()
+        self.lives.values().map(|life| life.clone().with_log(&dir.join(format!("{}.log", life.name)))).collect()
     }
 
     /// Data and logs stay when the cluster is dropped.

@@ -17,6 +17,6 @@ pub use admin::{Admin, EventLine};
 pub use cluster::{Cluster, ClusterOptions, Node};
 pub use faults::{Action, Armed, build_faulty_node};
 pub use kafka::{Kafka, KafkaOptions};
-pub use life::NodeLife;
+pub use life::{Gap, NodeLife};
 pub use process::{Process, binary, wait_for};
-pub use tools::{Feed, FeedOptions, ReaderBooks, Silence, Verifier};
+pub use tools::{Feed, FeedOptions, Missing, ReaderBooks, Silence, Verifier};
