@@ -1,7 +1,11 @@
 //! `chaos NAME --runs N --seed S`: runs stories against a real broker and prints a line for each stage: verdict, seed,
 //! silences, what was lost or doubled, and the command that repeats it.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -44,6 +48,16 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Plays compositions of random faults, each with the next seed, until the time is over.
+    Soak {
+        #[arg(long, default_value_t = 10)]
+        minutes: u64,
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Append results to this file, one JSON object a line.
+        #[arg(long)]
+        results: Option<PathBuf>,
+    },
     /// Names the stories with their rows of the fault matrix.
     List,
     /// Seeds every bug into the nodes and sees a story fail for each. Exit code 1: a bug went unnoticed.
@@ -77,11 +91,16 @@ fn main() -> Result<ExitCode> {
             print!("{}", results::table(&all));
             Ok(ExitCode::SUCCESS)
         }
+<<<<<<< HEAD
         Some(Command::SelfTest { bugs, runs, rate }) => self_test(&bugs, runs, rate),
+=======
+        Some(Command::Soak { minutes, seed, results }) => soak(Duration::from_secs(minutes * 60), seed, results),
+>>>>>>> main
         None => play(&args),
     }
 }
 
+<<<<<<< HEAD
 fn self_test(bugs: &[String], runs: usize, rate: u64) -> Result<ExitCode> {
     if let Some(unknown) = bugs.iter().find(|bug| self_test::bugs().all(|known| known != *bug)) {
         anyhow::bail!("no bug `{unknown}`; known: {}", self_test::bugs().collect::<Vec<_>>().join(", "));
@@ -94,6 +113,51 @@ fn self_test(bugs: &[String], runs: usize, rate: u64) -> Result<ExitCode> {
         outcome.ran.iter().for_each(|line| println!("        {line}"));
     })?;
     Ok(if noticed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+=======
+/// Prints results as they come and keeps the worst verdict.
+struct Ledger {
+    results: Option<PathBuf>,
+    worst: Verdict,
+    unwritten: Option<anyhow::Error>,
+}
+
+impl Ledger {
+    fn new(results: Option<PathBuf>) -> Self {
+        Self { results, worst: Verdict::Pass, unwritten: None }
+    }
+
+    fn play(&mut self, story: &dyn Story, settings: &Settings) {
+        let verdict = run::run(story, settings, |result| {
+            println!("{}", result.line());
+            if let Some(path) = &self.results {
+                self.unwritten = results::append(path, result).err().or(self.unwritten.take());
+            }
+        });
+        self.worst = self.worst.max(verdict);
+    }
+
+    fn exit_code(self) -> Result<ExitCode> {
+        match (self.unwritten, self.worst) {
+            (Some(error), _) => Err(error.context("results were not written")),
+            (None, Verdict::Pass) => Ok(ExitCode::SUCCESS),
+            (None, Verdict::Fail) => Ok(ExitCode::FAILURE),
+            (None, Verdict::Invalid) => Ok(ExitCode::from(2)),
+        }
+    }
+}
+
+fn soak(time: Duration, seed: u64, results: Option<PathBuf>) -> Result<ExitCode> {
+    let story = scenarios::find("composition")?;
+    let per_stage = story.facts().faults_per_stage;
+    let (until, mut ledger) = (Instant::now() + time, Ledger::new(results));
+    for seed in seed.. {
+        ledger.play(story, &Settings { runs: per_stage, seed, rate: 2_000, strict: false, bug: None });
+        if Instant::now() > until {
+            break;
+        }
+    }
+    ledger.exit_code()
+>>>>>>> main
 }
 
 fn play(args: &Args) -> Result<ExitCode> {
@@ -104,23 +168,7 @@ fn play(args: &Args) -> Result<ExitCode> {
     };
     let settings =
         Settings { runs: args.runs, seed: args.seed, rate: args.rate, strict: !args.lenient, bug: args.bug.clone() };
-    let mut worst = Verdict::Pass;
-    let mut unwritten = None;
-    for story in stories {
-        let verdict = run::run(story, &settings, |result| {
-            println!("{}", result.line());
-            if let Some(path) = &args.results {
-                unwritten = results::append(path, result).err().or(unwritten.take());
-            }
-        });
-        worst = worst.max(verdict);
-    }
-    if let Some(error) = unwritten {
-        return Err(error.context("results were not written"));
-    }
-    Ok(match worst {
-        Verdict::Pass => ExitCode::SUCCESS,
-        Verdict::Fail => ExitCode::FAILURE,
-        Verdict::Invalid => ExitCode::from(2),
-    })
+    let mut ledger = Ledger::new(args.results.clone());
+    stories.into_iter().for_each(|story| ledger.play(story, &settings));
+    ledger.exit_code()
 }

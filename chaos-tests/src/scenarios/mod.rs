@@ -3,6 +3,7 @@
 
 mod calm;
 mod captures;
+mod composition;
 mod interleaved;
 mod kill;
 mod kill_at_point;
@@ -28,6 +29,7 @@ pub const ALL: &[&dyn Story] = &[
     &interleaved::KillOwnerInterleaved,
     &captures::Captures,
     &planned::PlannedMove,
+    &composition::Composition,
     &calm::Calm::Latency,
     &calm::Calm::Throughput,
 ];

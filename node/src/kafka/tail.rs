@@ -54,6 +54,8 @@ pub struct Tail {
     pub other_cluster: usize,
     /// Highest epoch among `records`; above the reader's own it means that the reader is not the owner any more.
     pub epoch_max: u64,
+    /// When the newest of the cluster's records was read off the wire, by its writer's clock; 0 without any.
+    pub received_at_ns_max: u64,
     /// The topic no longer holds all that was asked for (retention, or it was made anew): records may be missing here
     /// that were written, so that writing them again would duplicate them.
     pub truncated: bool,
@@ -103,9 +105,14 @@ impl TailReader {
     /// Returns the end of every partition: the offset after the last committed record and its marker, or the first
     /// record of the oldest open transaction.
     pub async fn end_offsets(&self) -> Result<Vec<(i32, i64)>, Error> {
+        self.ask_end_offsets()?.await.unwrap_or(Err(Error::Closed))
+    }
+
+    /// Asks for `end_offsets` without waiting; a reader that ends drops the reply.
+    pub fn ask_end_offsets(&self) -> Result<oneshot::Receiver<Result<Vec<(i32, i64)>, Error>>, Error> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::EndOffsets(reply)).map_err(|_| Error::Closed)?;
-        answer.await.unwrap_or(Err(Error::Closed))
+        Ok(answer)
     }
 }
 
@@ -268,6 +275,7 @@ impl Tail {
             return;
         }
         self.epoch_max = self.epoch_max.max(stamp.epoch);
+        self.received_at_ns_max = self.received_at_ns_max.max(stamp.received_at_ns);
         self.records.push(TailRecord {
             epoch: stamp.epoch,
             sequence: stamp.sequence,
