@@ -4,9 +4,12 @@
 mod calm;
 mod captures;
 mod composition;
+mod kafka_down;
 mod kill;
 mod pause;
 mod planned;
+mod rolling_restart;
+mod topic_deleted;
 
 use crate::story::Story;
 
@@ -17,8 +20,12 @@ pub const ALL: &[&dyn Story] = &[
     &kill::Kill::Leader,
     &kill::Kill::OwnerAndLeader,
     &pause::PauseOwner,
+    &kafka_down::KafkaDown::Killed,
+    &kafka_down::KafkaDown::Frozen,
+    &topic_deleted::TopicDeleted,
     &captures::Captures,
     &planned::PlannedMove,
+    &rolling_restart::RollingRestart,
     &composition::Composition,
     &calm::Calm::Latency,
     &calm::Calm::Throughput,
