@@ -4,12 +4,15 @@
 mod calm;
 mod captures;
 mod composition;
+mod kafka_down;
 mod kill;
 mod kill_at_point;
 mod kill_in_takeover;
 mod pause;
 mod planned;
 mod zombie;
+mod rolling_restart;
+mod topic_deleted;
 
 use crate::story::Story;
 
@@ -25,8 +28,12 @@ pub const ALL: &[&dyn Story] = &[
     &pause::PauseOwner,
     &zombie::Zombie::MidTransaction,
     &zombie::Zombie::BeforeInit,
+    &kafka_down::KafkaDown::Killed,
+    &kafka_down::KafkaDown::Frozen,
+    &topic_deleted::TopicDeleted,
     &captures::Captures,
     &planned::PlannedMove,
+    &rolling_restart::RollingRestart,
     &composition::Composition,
     &calm::Calm::Latency,
     &calm::Calm::Throughput,
