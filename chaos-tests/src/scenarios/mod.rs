@@ -10,9 +10,9 @@ mod kill_at_point;
 mod kill_in_takeover;
 mod pause;
 mod planned;
-mod zombie;
 mod rolling_restart;
 mod topic_deleted;
+mod zombie;
 
 use crate::story::Story;
 
