@@ -5,6 +5,7 @@ mod calm;
 mod captures;
 mod composition;
 mod kafka_down;
+mod interleaved;
 mod kill;
 mod kill_at_point;
 mod kill_in_takeover;
@@ -31,6 +32,7 @@ pub const ALL: &[&dyn Story] = &[
     &kafka_down::KafkaDown::Killed,
     &kafka_down::KafkaDown::Frozen,
     &topic_deleted::TopicDeleted,
+    &interleaved::KillOwnerInterleaved,
     &captures::Captures,
     &planned::PlannedMove,
     &rolling_restart::RollingRestart,
