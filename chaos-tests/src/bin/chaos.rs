@@ -91,16 +91,12 @@ fn main() -> Result<ExitCode> {
             print!("{}", results::table(&all));
             Ok(ExitCode::SUCCESS)
         }
-<<<<<<< HEAD
         Some(Command::SelfTest { bugs, runs, rate }) => self_test(&bugs, runs, rate),
-=======
         Some(Command::Soak { minutes, seed, results }) => soak(Duration::from_secs(minutes * 60), seed, results),
->>>>>>> main
         None => play(&args),
     }
 }
 
-<<<<<<< HEAD
 fn self_test(bugs: &[String], runs: usize, rate: u64) -> Result<ExitCode> {
     if let Some(unknown) = bugs.iter().find(|bug| self_test::bugs().all(|known| known != *bug)) {
         anyhow::bail!("no bug `{unknown}`; known: {}", self_test::bugs().collect::<Vec<_>>().join(", "));
@@ -113,7 +109,8 @@ fn self_test(bugs: &[String], runs: usize, rate: u64) -> Result<ExitCode> {
         outcome.ran.iter().for_each(|line| println!("        {line}"));
     })?;
     Ok(if noticed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-=======
+}
+
 /// Prints results as they come and keeps the worst verdict.
 struct Ledger {
     results: Option<PathBuf>,
@@ -157,7 +154,6 @@ fn soak(time: Duration, seed: u64, results: Option<PathBuf>) -> Result<ExitCode>
         }
     }
     ledger.exit_code()
->>>>>>> main
 }
 
 fn play(args: &Args) -> Result<ExitCode> {

@@ -4,8 +4,8 @@
 mod calm;
 mod captures;
 mod composition;
-mod kafka_down;
 mod interleaved;
+mod kafka_down;
 mod kill;
 mod kill_at_point;
 mod kill_in_takeover;
