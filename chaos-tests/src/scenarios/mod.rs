@@ -5,11 +5,14 @@ mod calm;
 mod captures;
 mod composition;
 mod interleaved;
+mod kafka_down;
 mod kill;
 mod kill_at_point;
 mod kill_in_takeover;
 mod pause;
 mod planned;
+mod rolling_restart;
+mod topic_deleted;
 mod zombie;
 
 use crate::story::Story;
@@ -26,9 +29,13 @@ pub const ALL: &[&dyn Story] = &[
     &pause::PauseOwner,
     &zombie::Zombie::MidTransaction,
     &zombie::Zombie::BeforeInit,
+    &kafka_down::KafkaDown::Killed,
+    &kafka_down::KafkaDown::Frozen,
+    &topic_deleted::TopicDeleted,
     &interleaved::KillOwnerInterleaved,
     &captures::Captures,
     &planned::PlannedMove,
+    &rolling_restart::RollingRestart,
     &composition::Composition,
     &calm::Calm::Latency,
     &calm::Calm::Throughput,

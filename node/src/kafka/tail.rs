@@ -61,6 +61,9 @@ pub struct Tail {
     pub truncated: bool,
 }
 
+/// The end of every partition, once it is known.
+pub type EndOffsets = oneshot::Receiver<Result<Vec<(i32, i64)>, Error>>;
+
 type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
 enum Command {
@@ -109,7 +112,7 @@ impl TailReader {
     }
 
     /// Asks for `end_offsets` without waiting; a reader that ends drops the reply.
-    pub fn ask_end_offsets(&self) -> Result<oneshot::Receiver<Result<Vec<(i32, i64)>, Error>>, Error> {
+    pub fn ask_end_offsets(&self) -> Result<EndOffsets, Error> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::EndOffsets(reply)).map_err(|_| Error::Closed)?;
         Ok(answer)

@@ -16,15 +16,13 @@ const ASK_EVERY_MS: u64 = 500;
 /// How long an answer is believed.
 const BELIEVED_MS_MAX: u64 = 2_000;
 
-pub(super) type Answer = Receiver<Result<Vec<(i32, i64)>, kafka::Error>>;
-
 /// What a standby knows of Kafka.
 #[derive(Debug, Default)]
 pub(super) struct Reach {
     /// When the owner last committed, or nothing was left for it to commit.
     progress_at_ms: u64,
     asked_at_ms: u64,
-    answer: Option<Answer>,
+    answer: Option<kafka::EndOffsets>,
     /// The first and the last answer of an unbroken row.
     answered_ms: Option<(u64, u64)>,
 }
