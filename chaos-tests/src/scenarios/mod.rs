@@ -3,6 +3,7 @@
 
 mod calm;
 mod captures;
+mod commit_unanswered;
 mod composition;
 mod interleaved;
 mod kafka_down;
@@ -32,6 +33,7 @@ pub const ALL: &[&dyn Story] = &[
     &kafka_down::KafkaDown::Killed,
     &kafka_down::KafkaDown::Frozen,
     &topic_deleted::TopicDeleted,
+    &commit_unanswered::CommitUnanswered,
     &interleaved::KillOwnerInterleaved,
     &captures::Captures,
     &planned::PlannedMove,
