@@ -16,5 +16,5 @@ pub use admin::{Admin, EventLine};
 pub use cluster::{Cluster, ClusterOptions, Node};
 pub use kafka::{Kafka, KafkaOptions};
 pub use life::NodeLife;
-pub use process::{Process, binary, wait_for};
+pub use process::{Process, binary, let_pass, wait_for};
 pub use tools::{Feed, FeedOptions, ReaderBooks, Silence, Verifier};

@@ -60,6 +60,9 @@ pub struct Args {
     /// Shuffle messages within so many milliseconds, differently on every path.
     #[arg(long, default_value_t = 0)]
     pub reorder_ms: u64,
+    /// Send every new subscriber so many of the latest messages first.
+    #[arg(long, default_value_t = 0)]
+    pub backfill: u64,
     /// Begin when so many subscribers are connected.
     #[arg(long, default_value_t = 1)]
     pub wait_subscribers: usize,
