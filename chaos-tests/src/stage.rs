@@ -239,7 +239,7 @@ fn silences(books: &ReaderBooks, faults: &[Fault]) -> Vec<u64> {
     (0..faults.len()).map(around).collect()
 }
 
-pub(crate) fn wall_ms() -> u64 {
+fn wall_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }
 

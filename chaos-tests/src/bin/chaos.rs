@@ -1,14 +1,18 @@
 //! `chaos NAME --runs N --seed S`: runs stories against a real broker and prints a line for each stage: verdict, seed,
 //! silences, what was lost or doubled, and the command that repeats it.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use twinfeed_chaos::{
     results,
     run::{self, Settings},
-    scenarios,
+    scenarios, self_test,
     story::Story,
     verdict::Verdict,
 };
@@ -44,8 +48,27 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Plays compositions of random faults, each with the next seed, until the time is over.
+    Soak {
+        #[arg(long, default_value_t = 10)]
+        minutes: u64,
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Append results to this file, one JSON object a line.
+        #[arg(long)]
+        results: Option<PathBuf>,
+    },
     /// Names the stories with their rows of the fault matrix.
     List,
+    /// Seeds every bug into the nodes and sees a story fail for each. Exit code 1: a bug went unnoticed.
+    SelfTest {
+        /// These bugs only.
+        bugs: Vec<String>,
+        #[arg(long, default_value_t = 1)]
+        runs: usize,
+        #[arg(long, default_value_t = 2_000)]
+        rate: u64,
+    },
     /// Prints results as a Markdown table.
     Table { files: Vec<PathBuf> },
 }
@@ -68,8 +91,69 @@ fn main() -> Result<ExitCode> {
             print!("{}", results::table(&all));
             Ok(ExitCode::SUCCESS)
         }
+        Some(Command::SelfTest { bugs, runs, rate }) => self_test(&bugs, runs, rate),
+        Some(Command::Soak { minutes, seed, results }) => soak(Duration::from_secs(minutes * 60), seed, results),
         None => play(&args),
     }
+}
+
+fn self_test(bugs: &[String], runs: usize, rate: u64) -> Result<ExitCode> {
+    if let Some(unknown) = bugs.iter().find(|bug| self_test::bugs().all(|known| known != *bug)) {
+        anyhow::bail!("no bug `{unknown}`; known: {}", self_test::bugs().collect::<Vec<_>>().join(", "));
+    }
+    let settings = Settings { runs, seed: 1, rate, strict: false, bug: None };
+    let wanted = |bug: &str| bugs.is_empty() || bugs.iter().any(|wanted| wanted == bug);
+    let noticed = self_test::run(&settings, wanted, |outcome| {
+        let by = outcome.noticed_by.map_or("UNNOTICED".to_owned(), |story| format!("noticed by {story}"));
+        println!("{:<26} {by} {}s", outcome.bug, outcome.took_s);
+        outcome.ran.iter().for_each(|line| println!("        {line}"));
+    })?;
+    Ok(if noticed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Prints results as they come and keeps the worst verdict.
+struct Ledger {
+    results: Option<PathBuf>,
+    worst: Verdict,
+    unwritten: Option<anyhow::Error>,
+}
+
+impl Ledger {
+    fn new(results: Option<PathBuf>) -> Self {
+        Self { results, worst: Verdict::Pass, unwritten: None }
+    }
+
+    fn play(&mut self, story: &dyn Story, settings: &Settings) {
+        let verdict = run::run(story, settings, |result| {
+            println!("{}", result.line());
+            if let Some(path) = &self.results {
+                self.unwritten = results::append(path, result).err().or(self.unwritten.take());
+            }
+        });
+        self.worst = self.worst.max(verdict);
+    }
+
+    fn exit_code(self) -> Result<ExitCode> {
+        match (self.unwritten, self.worst) {
+            (Some(error), _) => Err(error.context("results were not written")),
+            (None, Verdict::Pass) => Ok(ExitCode::SUCCESS),
+            (None, Verdict::Fail) => Ok(ExitCode::FAILURE),
+            (None, Verdict::Invalid) => Ok(ExitCode::from(2)),
+        }
+    }
+}
+
+fn soak(time: Duration, seed: u64, results: Option<PathBuf>) -> Result<ExitCode> {
+    let story = scenarios::find("composition")?;
+    let per_stage = story.facts().faults_per_stage;
+    let (until, mut ledger) = (Instant::now() + time, Ledger::new(results));
+    for seed in seed.. {
+        ledger.play(story, &Settings { runs: per_stage, seed, rate: 2_000, strict: false, bug: None });
+        if Instant::now() > until {
+            break;
+        }
+    }
+    ledger.exit_code()
 }
 
 fn play(args: &Args) -> Result<ExitCode> {
@@ -80,23 +164,7 @@ fn play(args: &Args) -> Result<ExitCode> {
     };
     let settings =
         Settings { runs: args.runs, seed: args.seed, rate: args.rate, strict: !args.lenient, bug: args.bug.clone() };
-    let mut worst = Verdict::Pass;
-    let mut unwritten = None;
-    for story in stories {
-        let verdict = run::run(story, &settings, |result| {
-            println!("{}", result.line());
-            if let Some(path) = &args.results {
-                unwritten = results::append(path, result).err().or(unwritten.take());
-            }
-        });
-        worst = worst.max(verdict);
-    }
-    if let Some(error) = unwritten {
-        return Err(error.context("results were not written"));
-    }
-    Ok(match worst {
-        Verdict::Pass => ExitCode::SUCCESS,
-        Verdict::Fail => ExitCode::FAILURE,
-        Verdict::Invalid => ExitCode::from(2),
-    })
+    let mut ledger = Ledger::new(args.results.clone());
+    stories.into_iter().for_each(|story| ledger.play(story, &settings));
+    ledger.exit_code()
 }

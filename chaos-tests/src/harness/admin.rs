@@ -6,9 +6,10 @@ use anyhow::{Result, anyhow};
 use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};
 use twinfeed_proto::admin::{
-    Connector, CreateConnectorRequest, DrainNodeRequest, Event, FailoverConnectorRequest, FailoverConnectorResponse,
-    GetConnectorRequest, GetStatusRequest, GetStatusResponse, StreamEventsRequest, UndrainNodeRequest,
-    cluster_service_client::ClusterServiceClient, connector_service_client::ConnectorServiceClient,
+    Connector, CreateConnectorRequest, DeleteConnectorRequest, DrainNodeRequest, Event, FailoverConnectorRequest,
+    FailoverConnectorResponse, GetConnectorRequest, GetStatusRequest, GetStatusResponse, RemoveNodeRequest,
+    RestartConnectorRequest, StreamEventsRequest, UndrainNodeRequest, cluster_service_client::ClusterServiceClient,
+    connector_service_client::ConnectorServiceClient,
 };
 
 /// A client of all nodes.
@@ -84,6 +85,28 @@ impl Admin {
                 ..FailoverConnectorRequest::default()
             };
             Ok(ConnectorServiceClient::new(channel).failover_connector(request).await?.into_inner())
+        })
+    }
+
+    pub fn restart(&self, name: &str) -> Result<()> {
+        self.ask(Duration::from_secs(10), |channel| async {
+            let request = RestartConnectorRequest { name: name.to_owned(), ..RestartConnectorRequest::default() };
+            ConnectorServiceClient::new(channel).restart_connector(request).await.map(drop)
+        })
+    }
+
+    pub fn delete(&self, name: &str) -> Result<()> {
+        self.ask(Duration::from_secs(10), |channel| async {
+            let request = DeleteConnectorRequest { name: name.to_owned(), ..DeleteConnectorRequest::default() };
+            ConnectorServiceClient::new(channel).delete_connector(request).await.map(drop)
+        })
+    }
+
+    /// Removes a node that is gone for good.
+    pub fn remove_node(&self, node: &str) -> Result<()> {
+        self.ask(Duration::from_secs(30), |channel| async {
+            let request = RemoveNodeRequest { node: node.to_owned(), ..RemoveNodeRequest::default() };
+            ClusterServiceClient::new(channel).remove_node(request).await.map(drop)
         })
     }
 

@@ -15,6 +15,7 @@ use twinfeed_proto::admin::Connector;
 
 use super::{
     admin::Admin,
+    faults,
     life::NodeLife,
     network::Network,
     process::{Process, binary, wait_for},
@@ -110,13 +111,18 @@ impl Cluster {
     /// Starts a node that does not run.
     pub fn start_node(&mut self, name: &str) -> Result<()> {
         let (dir, binary) = (self.dir().to_owned(), binary(self.options.binary)?);
-        let environment = self.options.environment.clone();
+        let (environment, faulty) = (self.options.environment.clone(), self.options.binary == faults::FAULTY_NODE);
         let mut command = match &self.options.network {
             Some(network) => network.host(name)?.command(&binary),
             None => Command::new(binary),
         };
         let node = self.node_mut(name)?;
         command.arg("node").arg("--config").arg(&node.config).envs(environment);
+        if faulty {
+            let orders = faults::directory(&dir, name);
+            std::fs::create_dir_all(&orders)?;
+            command.env("TWINFEED_FAULTS_DIR", orders);
+        }
         node.process = Some(Process::start(&node.name, &dir, &mut command)?);
         Ok(())
     }
@@ -197,10 +203,10 @@ impl Cluster {
         }
     }
 
-    /// What became of every node so far, panics in its log included.
+    /// What became of every node so far, panics and gaps in its log included.
     pub fn lives(&self) -> Vec<NodeLife> {
         let dir = self.dir();
-        self.lives.values().map(|life| life.clone().with_panics(&dir.join(format!("{}.log", life.name)))).collect()
+        self.lives.values().map(|life| life.clone().with_log(&dir.join(format!("{}.log", life.name)))).collect()
     }
 
     /// Data and logs stay when the cluster is dropped.
@@ -230,7 +236,7 @@ impl Cluster {
         error.context(format!("status: {status}\nevents:\n{events}\n{logs}"))
     }
 
-    fn process(&self, name: &str) -> Result<&Process> {
+    pub(super) fn process(&self, name: &str) -> Result<&Process> {
         self.node(name)?.process.as_ref().context("it does not run")
     }
 

@@ -3,6 +3,7 @@
 
 mod admin;
 mod cluster;
+mod faults;
 pub mod firewall;
 mod kafka;
 pub mod kafka_proxy;
@@ -14,7 +15,8 @@ mod tools;
 
 pub use admin::{Admin, EventLine};
 pub use cluster::{Cluster, ClusterOptions, Node};
+pub use faults::{Action, Armed, build_faulty_node};
 pub use kafka::{Kafka, KafkaOptions};
-pub use life::NodeLife;
+pub use life::{Gap, NodeLife};
 pub use process::{Process, binary, let_pass, wait_for};
-pub use tools::{Feed, FeedOptions, ReaderBooks, Silence, Verifier};
+pub use tools::{Feed, FeedOptions, Missing, ReaderBooks, Silence, Verifier};

@@ -138,9 +138,24 @@ pub struct ReaderBooks {
     pub sequence_breaks: u64,
     /// Silences of the topic, the longest first.
     pub silences: Vec<Silence>,
+    /// What is not in the topic, whether anybody was sent it or not.
+    #[serde(default)]
+    pub missing: Vec<Missing>,
+    /// Lost repeats that lie in none of them.
+    #[serde(default)]
+    pub missing_elsewhere: u64,
     /// The first things that are wrong, in words.
     #[serde(default)]
     pub findings: Vec<String>,
+}
+
+/// Neighbouring messages that are not in the topic, and when the feed sent them, milliseconds since 1970.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Missing {
+    pub first: u64,
+    pub last: u64,
+    pub from_ms: u64,
+    pub to_ms: u64,
 }
 
 /// Time without a record for the follower, in milliseconds since 1970 and of length.

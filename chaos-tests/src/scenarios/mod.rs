@@ -4,14 +4,22 @@
 mod brokers;
 mod calm;
 mod captures;
+mod composition;
 mod feed_shape;
 mod feeds_down;
 mod flapping_feed;
+mod interleaved;
+mod kafka_down;
 mod kill;
+mod kill_at_point;
+mod kill_in_takeover;
 mod late_requests;
 mod partition;
 mod pause;
 mod planned;
+mod rolling_restart;
+mod topic_deleted;
+mod zombie;
 
 use crate::story::Story;
 
@@ -21,6 +29,9 @@ pub const ALL: &[&dyn Story] = &[
     &kill::Kill::Standby,
     &kill::Kill::Leader,
     &kill::Kill::OwnerAndLeader,
+    &kill_at_point::KillAtPoint::Owner,
+    &kill_at_point::KillAtPoint::Standby,
+    &kill_in_takeover::KillInTakeover,
     &pause::PauseOwner,
     &partition::Partition::OwnerFromPeers,
     &partition::Partition::OwnerFromKafka,
@@ -43,8 +54,16 @@ pub const ALL: &[&dyn Story] = &[
     &feed_shape::FeedShape::Backfilling,
     &feed_shape::FeedShape::Repeating,
     &feed_shape::FeedShape::Shuffled,
+    &zombie::Zombie::MidTransaction,
+    &zombie::Zombie::BeforeInit,
+    &kafka_down::KafkaDown::Killed,
+    &kafka_down::KafkaDown::Frozen,
+    &topic_deleted::TopicDeleted,
+    &interleaved::KillOwnerInterleaved,
     &captures::Captures,
     &planned::PlannedMove,
+    &rolling_restart::RollingRestart,
+    &composition::Composition,
     &calm::Calm::Latency,
     &calm::Calm::Throughput,
 ];
