@@ -168,6 +168,7 @@ async fn live(config: NodeConfig, stop: CancellationToken) -> Result<(), TaskErr
         if failed.is_none() {
             leave(&running).await;
         }
+        running.raft.retire();
         let report = supervisor.stop(grace).await;
         for (kind, name) in &report.left {
             tracing::warn!(kind = kind.as_str(), name, "node.task_left");
