@@ -164,6 +164,7 @@ async fn live(config: NodeConfig, stop: CancellationToken) -> Result<(), TaskErr
     running.ready.fail("stopping");
     // A second signal does not wait.
     let grace = config.limits.shutdown_grace;
+    let cause = failed.as_ref().and_then(|_| running.raft.failure());
     let stopping = async {
         if failed.is_none() {
             leave(&running).await;
@@ -176,9 +177,10 @@ async fn live(config: NodeConfig, stop: CancellationToken) -> Result<(), TaskErr
         running.raft.clone().shutdown().await;
     };
     tokio::select! { () = stopping => {}, () = asked_to_stop() => tracing::warn!("node.stopped_at_once") }
-    match failed {
-        Some(ended) => Err(format!("{ended}; the log says more").into()),
-        None => Ok(()),
+    match (cause, failed) {
+        (Some(cause), _) => Err(cause.into()),
+        (None, Some(ended)) => Err(format!("{ended}; the log says more").into()),
+        (None, None) => Ok(()),
     }
 }
 

@@ -188,6 +188,11 @@ impl RaftHandle {
         self.member.me().node_id
     }
 
+    /// Why Raft has stopped on this node by itself, if it has: the cause behind whatever else fails then.
+    pub fn failure(&self) -> Option<Error> {
+        self.check_running().err()
+    }
+
     /// Stops being a leader that others wait for, and does not become one again: the first step of a stop.
     ///
     /// openraft 0.9 cannot hand leadership over: voters refuse a candidate until the old leader's lease has run out,
