@@ -1,6 +1,8 @@
 //! What every story begins and ends with: broker, nodes, feed, a redundant connector, a verifier; and the books.
 
 use std::{
+    net::{IpAddr, Ipv4Addr},
+    rc::Rc,
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -8,8 +10,10 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
-    broker::Broker,
-    harness::{Cluster, ClusterOptions, Feed, FeedOptions, ReaderBooks, Silence, Verifier, wait_for},
+    harness::{
+        Cluster, ClusterOptions, Feed, FeedOptions, Kafka, KafkaOptions, ReaderBooks, Silence, Verifier,
+        network::Network, wait_for,
+    },
     invariants::CONVERGENCE_MS_MAX,
     observation::{Fault, Observation, Recovery},
 };
@@ -27,8 +31,10 @@ const VERDICT_MAX: Duration = Duration::from_secs(120);
 pub struct StageOptions {
     pub feed: FeedOptions,
     pub nodes: usize,
-    /// Kafka as the nodes and the verifier reach it; None: the shared broker of this process.
-    pub bootstrap: Option<String>,
+    /// What the nodes write to.
+    pub kafka: KafkaOptions,
+    /// A namespace for each node, so that it can be cut off; needs root.
+    pub network: bool,
     /// Further configuration of the connector.
     pub connector: Vec<(&'static str, String)>,
     /// Environment of every node.
@@ -44,7 +50,8 @@ impl Default for StageOptions {
         Self {
             feed: FeedOptions::default(),
             nodes: 3,
-            bootstrap: None,
+            kafka: KafkaOptions::Shared,
+            network: false,
             connector: Vec::new(),
             environment: Vec::new(),
             faulty_node: false,
@@ -59,6 +66,8 @@ pub struct Stage {
     pub cluster: Cluster,
     pub feed: Feed,
     pub topic: String,
+    pub kafka: Kafka,
+    network: Option<Rc<Network>>,
     /// Notes of the story: what it found wrong, and further figures.
     pub seen: Observation,
     verifier: Verifier,
@@ -70,19 +79,20 @@ impl Stage {
     pub fn set(options: &StageOptions) -> Result<Self> {
         static TOPICS: AtomicU64 = AtomicU64::new(0);
         let topic = format!("t{}-{}", TOPICS.fetch_add(1, Ordering::Relaxed), std::process::id());
-        let bootstrap = match &options.bootstrap {
-            Some(bootstrap) => bootstrap.clone(),
-            None => Broker::shared().bootstrap().to_owned(),
-        };
+        let names: Vec<String> = (1..=options.nodes).map(|n| format!("n{n}")).collect();
+        let network = options.network.then(|| Network::start(&names)).transpose()?.map(Rc::new);
+        let host = IpAddr::V4(network.as_ref().map_or(Ipv4Addr::LOCALHOST, |network| network.gateway()));
+        let kafka = Kafka::start(options.kafka, host)?;
         let mut environment = options.environment.clone();
         environment.extend(options.bug.iter().map(|bug| ("TWINFEED_SEEDED_BUG".to_owned(), bug.clone())));
         let cluster = Cluster::start(ClusterOptions {
             nodes: options.nodes,
-            bootstrap: bootstrap.clone(),
+            bootstrap: kafka.bootstrap().to_owned(),
             binary: if options.faulty_node { "twinfeed-faulty" } else { "twinfeed" },
             environment,
+            network: network.clone(),
         })?;
-        let feed = Feed::start(cluster.dir(), &options.feed)?;
+        let feed = Feed::start(cluster.dir(), host, &options.feed)?;
         let mut config = vec![
             ("websocket.url", feed.url("a")),
             ("twinfeed.websocket.secondary.url", feed.url("b")),
@@ -91,10 +101,18 @@ impl Stage {
         ];
         config.extend(options.connector.iter().cloned());
         cluster.admin.create(CONNECTOR, &config)?;
-        let verifier = Verifier::start(cluster.dir(), &bootstrap, &topic, &feed)?;
+        let verifier = Verifier::start(cluster.dir(), kafka.direct(), &topic, &feed)?;
         cluster.wait_redundant(CONNECTOR)?;
         let seen = Observation::default();
-        Ok(Self { cluster, feed, topic, seen, verifier, last_fault: String::new() })
+        Ok(Self { cluster, feed, topic, kafka, network, seen, verifier, last_fault: String::new() })
+    }
+
+    /// The nodes' own network, where `StageOptions::network` asked for one.
+    ///
+    /// # Errors
+    /// When it did not.
+    pub fn network(&self) -> Result<Rc<Network>> {
+        self.network.clone().context("this stage has no network of its own: set StageOptions::network")
     }
 
     /// Traffic flows, so that a fault means something.
@@ -184,7 +202,8 @@ impl Stage {
     /// Ends the feed, waits for the last record, and closes the books.
     pub fn close(self) -> Result<Observation> {
         self.feed.finish()?;
-        let Self { mut cluster, feed, verifier, mut seen, .. } = self;
+        // Broker and network live to the end of this function: the verifier reads, the nodes tell.
+        let Self { mut cluster, feed, verifier, mut seen, kafka: _kafka, network: _network, .. } = self;
         seen.books = verifier.verdict(VERDICT_MAX).map_err(|error| cluster.explain(error))?;
         drop(feed);
         seen.events = cluster.admin.events().unwrap_or_default();

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use twinfeed_chaos::{
+    harness,
     run::{Settings, run},
     scenarios,
     story::Story,
@@ -17,6 +18,9 @@ const RATE: u64 = 2_000;
 fn play(story: &dyn Story) -> Result<(), Failed> {
     let runs = std::env::var("TWINFEED_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
     let settings = Settings { runs, seed: 1, rate: RATE, strict: false, bug: None };
+    if story.facts().needs_faulty_node {
+        harness::build_faulty_node()?;
+    }
     let mut lines = String::new();
     let verdict = run(story, &settings, |result| {
         eprintln!("{}", result.line());

@@ -26,6 +26,11 @@ impl Admin {
         Ok(Self { runtime, endpoints })
     }
 
+    /// From now on asks this address only when no other answers: a node that is cut off knows little, and does not know it.
+    pub fn ask_last(&mut self, address: &str) {
+        self.endpoints.sort_by_key(|endpoint| endpoint == address);
+    }
+
     /// Asks the first node that answers; `call` may run several times.
     fn ask<T, F>(&self, limit: Duration, call: impl Fn(Channel) -> F) -> Result<T>
     where

@@ -1,20 +1,31 @@
-//! A cluster of node processes on loopback.
+//! A cluster of node processes, on loopback or each in a namespace of its own.
 
-use std::{collections::BTreeMap, net::TcpListener, process::Command, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{SocketAddr, TcpListener},
+    process::Command,
+    rc::Rc,
+    time::Duration,
+};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use rustix::process::Signal;
 use tempfile::TempDir;
 use twinfeed_proto::admin::Connector;
 
 use super::{
     admin::Admin,
+    faults,
     life::NodeLife,
+    network::Network,
     process::{Process, binary, wait_for},
 };
 
 /// Nodes come up, elect and align well within this, also on a loaded machine.
 const SETTLE_MAX: Duration = Duration::from_secs(60);
+
+/// Internal, admin and HTTP listener of a node that has a host to itself.
+const PORTS: [u16; 3] = [7400, 9090, 9464];
 
 /// What a cluster is made of.
 #[derive(Debug, Clone)]
@@ -26,6 +37,8 @@ pub struct ClusterOptions {
     pub binary: &'static str,
     /// Environment of every node.
     pub environment: Vec<(String, String)>,
+    /// With a host of every node's name; None: loopback.
+    pub network: Option<Rc<Network>>,
 }
 
 /// One node: its addresses, its data, and its process while it runs.
@@ -55,8 +68,13 @@ impl Cluster {
     pub fn start(options: ClusterOptions) -> Result<Self> {
         let (count, bootstrap) = (options.nodes, &options.bootstrap);
         let dir = tempfile::Builder::new().prefix("twinfeed-cluster-").tempdir()?;
-        let ports = free_ports(count * 3)?;
-        let address = |node: usize, service: usize| format!("127.0.0.1:{}", ports[node * 3 + service]);
+        let addresses = match &options.network {
+            Some(network) => {
+                network.hosts().iter().flat_map(|h| PORTS.map(|port| (h.address(), port).into())).collect()
+            }
+            None => free_addresses(count * PORTS.len())?,
+        };
+        let address = |node: usize, service: usize| addresses[node * PORTS.len() + service].to_string();
         let members: Vec<String> = (0..count).map(|n| format!("\"n{}={}\"", n + 1, address(n, 0))).collect();
         let mut nodes = Vec::new();
         for n in 0..count {
@@ -93,10 +111,18 @@ impl Cluster {
     /// Starts a node that does not run.
     pub fn start_node(&mut self, name: &str) -> Result<()> {
         let (dir, binary) = (self.dir().to_owned(), binary(self.options.binary)?);
-        let environment = self.options.environment.clone();
+        let (environment, faulty) = (self.options.environment.clone(), self.options.binary == faults::FAULTY_NODE);
+        let mut command = match &self.options.network {
+            Some(network) => network.host(name)?.command(&binary),
+            None => Command::new(binary),
+        };
         let node = self.node_mut(name)?;
-        let mut command = Command::new(binary);
         command.arg("node").arg("--config").arg(&node.config).envs(environment);
+        if faulty {
+            let orders = faults::directory(&dir, name);
+            std::fs::create_dir_all(&orders)?;
+            command.env("TWINFEED_FAULTS_DIR", orders);
+        }
         node.process = Some(Process::start(&node.name, &dir, &mut command)?);
         Ok(())
     }
@@ -172,10 +198,10 @@ impl Cluster {
         }
     }
 
-    /// What became of every node so far, panics in its log included.
+    /// What became of every node so far, panics and gaps in its log included.
     pub fn lives(&self) -> Vec<NodeLife> {
         let dir = self.dir();
-        self.lives.values().map(|life| life.clone().with_panics(&dir.join(format!("{}.log", life.name)))).collect()
+        self.lives.values().map(|life| life.clone().with_log(&dir.join(format!("{}.log", life.name)))).collect()
     }
 
     /// Data and logs stay when the cluster is dropped.
@@ -205,7 +231,7 @@ impl Cluster {
         error.context(format!("status: {status}\nevents:\n{events}\n{logs}"))
     }
 
-    fn process(&self, name: &str) -> Result<&Process> {
+    pub(super) fn process(&self, name: &str) -> Result<&Process> {
         let node = self.nodes.iter().find(|n| n.name == name).with_context(|| format!("no node {name}"))?;
         node.process.as_ref().context("it does not run")
     }
@@ -226,12 +252,9 @@ impl Drop for Cluster {
     }
 }
 
-/// Ports that are free now. Another process may take one before a node does; the node then says so and the test fails.
-fn free_ports(count: usize) -> Result<Vec<u16>> {
+/// Addresses that are free now. Another process may take one before a node does; the node then says so and the test
+/// fails.
+fn free_addresses(count: usize) -> Result<Vec<SocketAddr>> {
     let listeners: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
-    let ports: Vec<u16> = listeners.iter().map(|l| l.local_addr().map(|a| a.port())).collect::<Result<_, _>>()?;
-    if ports.len() != count {
-        bail!("no free ports");
-    }
-    Ok(ports)
+    Ok(listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?)
 }

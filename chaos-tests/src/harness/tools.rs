@@ -2,6 +2,7 @@
 
 use std::{
     io::{Read as _, Write as _},
+    net::{IpAddr, SocketAddr},
     path::Path,
     process::Command,
     time::Duration,
@@ -43,9 +44,10 @@ pub struct Feed {
 }
 
 impl Feed {
-    pub fn start(dir: &Path, options: &FeedOptions) -> Result<Self> {
+    /// Starts a feed that listens on a free port of `host`.
+    pub fn start(dir: &Path, host: IpAddr, options: &FeedOptions) -> Result<Self> {
         let mut command = Command::new(binary("twinfeed")?);
-        command.args(["feed", "--listen", "127.0.0.1:0"]);
+        command.args(["feed", "--listen", &SocketAddr::new(host, 0).to_string()]);
         for (flag, value) in [
             ("--rate", options.rate.unwrap_or(RATE).to_string()),
             ("--size", options.size_bytes.to_string()),
@@ -107,9 +109,24 @@ pub struct ReaderBooks {
     pub sequence_breaks: u64,
     /// Silences of the topic, the longest first.
     pub silences: Vec<Silence>,
+    /// What is not in the topic, whether anybody was sent it or not.
+    #[serde(default)]
+    pub missing: Vec<Missing>,
+    /// Lost repeats that lie in none of them.
+    #[serde(default)]
+    pub missing_elsewhere: u64,
     /// The first things that are wrong, in words.
     #[serde(default)]
     pub findings: Vec<String>,
+}
+
+/// Neighbouring messages that are not in the topic, and when the feed sent them, milliseconds since 1970.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Missing {
+    pub first: u64,
+    pub last: u64,
+    pub from_ms: u64,
+    pub to_ms: u64,
 }
 
 /// Time without a record for the follower, in milliseconds since 1970 and of length.

@@ -7,6 +7,7 @@ mod convergence;
 mod no_duplicate;
 mod no_loss;
 mod no_panic;
+mod no_silent_loss;
 mod order;
 mod own_findings;
 mod single_writer;
@@ -20,6 +21,8 @@ use crate::{observation::Observation, story::Facts};
 pub enum Invariant {
     /// I1: every message that a subscription was sent is in the topic.
     NoLoss,
+    /// I1': what is missing, the cluster has reported, with bounds.
+    NoSilentLoss,
     /// I2: every message is there once, a repeat as often as it was sent.
     NoDuplicate,
     /// I3: records of one subscription keep its order.
@@ -62,6 +65,7 @@ impl Invariant {
     pub fn id(self) -> &'static str {
         match self {
             I::NoLoss => "I1",
+            I::NoSilentLoss => "I1'",
             I::NoDuplicate => "I2",
             I::Order => "I3",
             I::SingleWriter => "I4",
@@ -77,6 +81,7 @@ impl Invariant {
     pub fn broken(self, facts: &Facts, seen: &Observation) -> Option<String> {
         match self {
             I::NoLoss => no_loss::broken(seen),
+            I::NoSilentLoss => no_silent_loss::broken(seen),
             I::NoDuplicate => no_duplicate::broken(seen),
             I::Order => order::broken(seen),
             I::SingleWriter => single_writer::broken(seen),

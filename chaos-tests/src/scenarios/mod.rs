@@ -4,12 +4,16 @@
 mod calm;
 mod captures;
 mod composition;
+mod interleaved;
 mod kafka_down;
 mod kill;
+mod kill_at_point;
+mod kill_in_takeover;
 mod pause;
 mod planned;
 mod rolling_restart;
 mod topic_deleted;
+mod zombie;
 
 use crate::story::Story;
 
@@ -19,10 +23,16 @@ pub const ALL: &[&dyn Story] = &[
     &kill::Kill::Standby,
     &kill::Kill::Leader,
     &kill::Kill::OwnerAndLeader,
+    &kill_at_point::KillAtPoint::Owner,
+    &kill_at_point::KillAtPoint::Standby,
+    &kill_in_takeover::KillInTakeover,
     &pause::PauseOwner,
+    &zombie::Zombie::MidTransaction,
+    &zombie::Zombie::BeforeInit,
     &kafka_down::KafkaDown::Killed,
     &kafka_down::KafkaDown::Frozen,
     &topic_deleted::TopicDeleted,
+    &interleaved::KillOwnerInterleaved,
     &captures::Captures,
     &planned::PlannedMove,
     &rolling_restart::RollingRestart,

@@ -54,6 +54,8 @@ pub struct Tail {
     pub other_cluster: usize,
     /// Highest epoch among `records`; above the reader's own it means that the reader is not the owner any more.
     pub epoch_max: u64,
+    /// When the newest of the cluster's records was read off the wire, by its writer's clock; 0 without any.
+    pub received_at_ns_max: u64,
     /// The topic no longer holds all that was asked for (retention, or it was made anew): records may be missing here
     /// that were written, so that writing them again would duplicate them.
     pub truncated: bool,
@@ -276,6 +278,7 @@ impl Tail {
             return;
         }
         self.epoch_max = self.epoch_max.max(stamp.epoch);
+        self.received_at_ns_max = self.received_at_ns_max.max(stamp.received_at_ns);
         self.records.push(TailRecord {
             epoch: stamp.epoch,
             sequence: stamp.sequence,

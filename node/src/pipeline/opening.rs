@@ -35,6 +35,8 @@ pub type Confirm =
 /// Records read back when a takeover has no acked offsets to start from: a best effort, as such a standby was never
 /// redundant, but it keeps most of the overlap from being written twice.
 const RECENT_RECORDS: i64 = 10_000;
+/// Offsets looked back at where no record matters but the time of the last one; every other may be a commit marker.
+const LAST_OFFSETS: i64 = 20;
 
 /// Bounds a whole opening; what hangs longer is tried again from the start.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(30);
@@ -55,6 +57,8 @@ pub(super) struct Opened {
     pub(super) producer: kafka::FencedProducer,
     pub(super) tail: Vec<TailRecord>,
     pub(super) offsets: Offsets,
+    /// When the last message that is in the topic was read off the wire; None when there is none.
+    pub(super) last_received_at_ms: Option<u64>,
 }
 
 /// Why the writer may not write now.
@@ -142,9 +146,10 @@ async fn sequence(plan: Plan) -> Result<Opened, Error> {
     }
     faults::pass(Point::OpeningAfterCheck).await;
     let mut offsets: Offsets = tail.end_offsets().await?.into_iter().collect();
-    let recent = |end: i64| (end - RECENT_RECORDS).max(0);
+    let back = |end: i64, by: i64| (end - by).max(0);
+    let recent = |end: i64| back(end, RECENT_RECORDS);
     let from: Vec<(i32, i64)> = match &plan.tail_from {
-        TailFrom::End => Vec::new(),
+        TailFrom::End => offsets.iter().map(|(&p, &end)| (p, back(end, LAST_OFFSETS))).collect(),
         TailFrom::Recent => offsets.iter().map(|(&p, &end)| (p, recent(end))).collect(),
         TailFrom::Offsets(acked) => {
             offsets.iter().map(|(&p, &end)| (p, acked.get(&p).copied().unwrap_or(recent(end)))).collect()
@@ -152,7 +157,7 @@ async fn sequence(plan: Plan) -> Result<Opened, Error> {
     };
     let from: Vec<(i32, i64)> = from.into_iter().filter(|(p, start)| offsets.get(p) > Some(start)).collect();
     if from.is_empty() {
-        return Ok(Opened { producer, tail: Vec::new(), offsets });
+        return Ok(Opened { producer, tail: Vec::new(), offsets, last_received_at_ms: None });
     }
     let read = tail.read(&from).await?;
     offsets.extend(read.next_offsets);
@@ -163,7 +168,14 @@ async fn sequence(plan: Plan) -> Result<Opened, Error> {
         );
     }
     faults::pass(Point::OpeningAfterTail).await;
-    Ok(Opened { producer, tail: read.records.into_iter().map(tail_record).collect(), offsets })
+    let last_received_at_ms = (read.received_at_ns_max > 0).then_some(read.received_at_ns_max / 1_000_000);
+    let records = match &plan.tail_from {
+        // Nothing of them can be among what this node holds.
+        TailFrom::End => Vec::new(),
+        TailFrom::Recent | TailFrom::Offsets(_) => read.records,
+    };
+    let tail = records.into_iter().map(tail_record).collect();
+    Ok(Opened { producer, tail, offsets, last_received_at_ms })
 }
 
 /// Only a first start creates its topic. One that is gone later was deleted by somebody, who should hear of it.

@@ -131,13 +131,19 @@ impl Progress {
                 .to_owned()
         };
         self.event("takeover.started", message, &[("redundant", redundant.to_string())]);
-        if !redundant {
-            self.event(
-                "gap",
-                "takeover without redundancy; bounds: since the former owner's last commit".to_owned(),
-                &[],
-            );
-        }
+    }
+
+    /// Messages between these two may be missing: read off the wire by the former owner, and by this node.
+    pub(super) fn gap(&mut self, last_ms: u64, first_ms: u64) {
+        self.metrics.gap_events.inc();
+        self.event(
+            "gap",
+            format!(
+                "the stream was taken up without redundancy: messages between {last_ms} and {first_ms} (ms since 1970) \
+                 may be missing, a few around them doubled"
+            ),
+            &[("from_ms", last_ms.to_string()), ("to_ms", first_ms.to_string())],
+        );
     }
 
     pub(super) fn live(&mut self, epoch: Epoch, tail_records: usize, replayed: usize) {

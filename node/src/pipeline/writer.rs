@@ -155,10 +155,11 @@ impl Writer {
         let phase = std::mem::replace(&mut self.phase, Phase::Deposed);
         self.phase = match (phase, role) {
             (Phase::Standing(standby), Role::Owner { epoch }) => {
-                self.progress.takeover_started(epoch, standby.retention.is_redundant());
+                let redundant = standby.retention.is_redundant();
+                self.progress.takeover_started(epoch, redundant);
                 let Standby { retention, acked, warm, .. } = *standby;
                 let tail_from = acked.map_or(TailFrom::Recent, TailFrom::Offsets);
-                self.begin_opening(epoch, retention, tail_from, warm)
+                self.begin_opening(epoch, retention, tail_from, (warm, redundant))
             }
             (Phase::Standing(mut standby), Role::Standby { epoch }) => {
                 if standby.epoch != epoch {
@@ -168,7 +169,7 @@ impl Writer {
             }
             (Phase::Opening(opening), Role::Owner { epoch }) if opening.epoch == epoch => Phase::Opening(opening),
             (Phase::Opening(opening), Role::Owner { epoch }) => {
-                self.begin_opening(epoch, *opening.retention, opening.tail_from, None)
+                self.begin_opening(epoch, *opening.retention, opening.tail_from, (None, opening.redundant))
             }
             (Phase::Opening(opening), Role::Standby { epoch }) => {
                 self.close();
@@ -178,7 +179,7 @@ impl Writer {
             (Phase::Owning(_) | Phase::Deposed, Role::Owner { epoch }) => {
                 self.close();
                 let retention = self.fresh_retention();
-                self.begin_opening(epoch, retention, TailFrom::End, None)
+                self.begin_opening(epoch, retention, TailFrom::End, (None, false))
             }
             (Phase::Owning(_) | Phase::Deposed, Role::Standby { epoch }) => {
                 self.close();
@@ -202,16 +203,8 @@ impl Writer {
 
     fn stand_by(&mut self, epoch: Epoch, retention: Retention<Payload>) -> Phase {
         let mut standby = Standby::new(epoch, retention, self.numbering.live());
-        standby.warm = self.warm_up();
+        standby.warm = self.options.warm_up();
         Phase::Standing(Box::new(standby))
-    }
-
-    /// Pre-connected clients make a takeover tens of milliseconds shorter; without them it still works.
-    fn warm_up(&self) -> Option<Warm> {
-        let options = &self.options;
-        Warm::connect(&options.kafka, &options.transactional_id, &options.target)
-            .inspect_err(|error| tracing::warn!(connector = %options.connector, %error, "writer.not_warm"))
-            .ok()
     }
 
     fn begin_opening(
@@ -219,10 +212,10 @@ impl Writer {
         epoch: Epoch,
         retention: Retention<Payload>,
         tail_from: TailFrom,
-        warm: Option<Warm>,
+        (warm, redundant): (Option<Warm>, bool),
     ) -> Phase {
         self.opening = Some(Box::pin(opening::open(self.options.plan(epoch, tail_from.clone(), warm, false))));
-        Phase::Opening(Opening { epoch, retention: Box::new(retention), tail_from })
+        Phase::Opening(Opening { epoch, retention: Box::new(retention), tail_from, redundant })
     }
 
     /// Lets go of producer and pending work. Whatever they still had in the air is fenced by the next owner's init.
@@ -280,13 +273,16 @@ impl Writer {
 
     fn go_live(&mut self, opened: Opened) {
         let now_ms = self.now_ms();
-        let Opened { producer, tail, offsets } = opened;
+        let Opened { producer, tail, offsets, last_received_at_ms } = opened;
         self.producer = Some(producer);
         self.reopen_pause = REOPEN_MIN;
         let phase = std::mem::replace(&mut self.phase, Phase::Deposed);
         self.phase = match phase {
             Phase::Opening(opening) => {
                 let (epoch, tail_records) = (opening.epoch, tail.len());
+                if let Some(last) = last_received_at_ms.filter(|_| !opening.redundant) {
+                    self.progress.gap(last, opening.first_received_at_ms());
+                }
                 let merge = self.merge(opening, tail);
                 let mut owner = Owner::new(epoch, merge, offsets, self.ledger.clone());
                 owner.merge.own_subscription(self.numbering.live(), now_ms);
@@ -318,7 +314,7 @@ impl Writer {
     /// before it are known to be new. After a takeover they are not.
     fn merge(&self, opened: Opening, tail: Vec<TailRecord>) -> Merge<Payload> {
         let (options, now_ms) = (self.options.merge.clone(), self.now_ms());
-        let Opening { epoch, retention, tail_from } = opened;
+        let Opening { epoch, retention, tail_from, .. } = opened;
         if !matches!(tail_from, TailFrom::End) {
             return Merge::take_over(options, epoch.0, *retention, tail, now_ms);
         }

@@ -12,6 +12,8 @@ use crate::tools::pattern::{Identity, Pattern};
 const SILENCE_LISTED_MS_MIN: u64 = 25;
 /// Silences listed, at most; the longest ones.
 const SILENCES_MAX: usize = 100;
+/// Runs of missing messages listed, at most.
+const MISSING_MAX: usize = 1_000;
 /// Findings told in words, at most.
 const FINDINGS_MAX: usize = 20;
 /// Message numbers of one chunk of the books.
@@ -72,8 +74,22 @@ pub struct Verdict {
     pub silences: Vec<Silence>,
     /// Epochs seen, in order of their first record.
     pub epochs: Vec<u64>,
+    /// What is not in the topic, in order.
+    pub missing: Vec<Missing>,
+    /// Lost repeats that lie in none of them: which of several equal messages is missing cannot be told.
+    pub missing_elsewhere: u64,
     /// The first things that are wrong, in words.
     pub findings: Vec<String>,
+}
+
+/// Neighbouring messages that are not in the topic: lost, or sent to nobody because nobody was connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Missing {
+    pub first: u64,
+    pub last: u64,
+    /// When the feed sent them, milliseconds since 1970; 0 when that is not known.
+    pub from_ms: u64,
+    pub to_ms: u64,
 }
 
 impl Verdict {
@@ -213,6 +229,8 @@ impl Verifier {
             }
         }
         let silences = self.silences.clone();
+        let (missing, repeats_within) = self.missing(covered);
+        let lost_repeats: u64 = expected_shared.iter().zip(&self.shared).map(|(e, s)| e.saturating_sub(*s)).sum();
         Verdict {
             sent,
             written: self.written,
@@ -226,8 +244,47 @@ impl Verifier {
             longest_silence_ms: silences.first().map_or(0, |silence| silence.ms),
             silences,
             epochs: self.epochs.clone(),
+            missing,
+            missing_elsewhere: lost_repeats.saturating_sub(repeats_within),
             findings,
         }
+    }
+
+    /// Runs of messages that are not in the topic, and how many covered repeats lie within them. A repeat between two
+    /// missing messages belongs to the run: nobody can tell whether it is there.
+    fn missing(&self, covered: &[(u64, u64)]) -> (Vec<Missing>, u64) {
+        let (mut runs, mut repeats): (Vec<Missing>, u64) = (Vec::new(), 0);
+        let (mut open, mut pending, mut next) = (false, 0, covered.first().map_or(0, |range| range.0));
+        let mut add = |first: u64, last: u64, open: &mut bool| {
+            if *open && let Some(run) = runs.last_mut() {
+                run.last = last;
+            } else if runs.len() < MISSING_MAX {
+                runs.push(Missing { first, last, from_ms: 0, to_ms: 0 });
+            }
+            *open = true;
+        };
+        for &(from, to) in covered {
+            if next < from {
+                add(next, from - 1, &mut open);
+                repeats += std::mem::take(&mut pending);
+            }
+            for n in from..to {
+                match self.pattern.identity(n) {
+                    Identity::Shared(_) => pending += u64::from(open),
+                    Identity::Unique(n) if self.sighting(n).times == 0 => {
+                        add(n, n, &mut open);
+                        repeats += std::mem::take(&mut pending);
+                    }
+                    Identity::Unique(_) => {
+                        // Repeats at the edge of a run may be missing with it.
+                        repeats += std::mem::take(&mut pending);
+                        open = false;
+                    }
+                }
+            }
+            next = to;
+        }
+        (runs, repeats)
     }
 
     fn listen(&mut self, record: &Record<'_>) {

@@ -134,6 +134,35 @@ fn messages_that_nobody_was_sent_are_not_missed_and_others_are_foreign() {
 }
 
 #[test]
+fn what_is_missing_is_listed_in_runs() {
+    let mut records = faultless();
+    let pattern = pattern();
+    records.retain(|(n, _)| !(400..500).contains(n));
+    let verdict = judge(&records);
+    let [run] = verdict.missing[..] else { panic!("{:?}", verdict.missing) };
+    assert!((400..405).contains(&run.first) && (495..500).contains(&run.last), "{run:?}");
+    assert_eq!((verdict.lost, verdict.missing_elsewhere), (100, 0));
+
+    let mut verifier = Verifier::new(pattern.clone());
+    for n in (0..100).chain(150..200) {
+        let payload = pattern.payload(n);
+        let (offset, provenance) = (n as i64, None);
+        verifier.record(&Record { partition: 0, offset, payload: &payload, provenance, arrived_at_ms: 0 });
+    }
+    let verdict = verifier.verdict(&[(0, 100), (150, 200)]);
+    let [run] = verdict.missing[..] else { panic!("{:?}", verdict.missing) };
+    assert_eq!((run.first, run.last, verdict.lost), (100, 149, 0), "nobody was sent them, and nobody has them");
+}
+
+#[test]
+fn a_lost_repeat_without_a_run_is_missing_elsewhere() {
+    let mut records = faultless();
+    records.remove(first(shared, 500));
+    let verdict = judge(&records);
+    assert_eq!((verdict.missing.len(), verdict.missing_elsewhere), (0, 1));
+}
+
+#[test]
 fn without_stamps_the_numbers_tell_the_order() {
     let pattern = pattern();
     let mut verifier = Verifier::new(pattern.clone());
