@@ -11,6 +11,7 @@
 
 mod alignment;
 mod audit;
+mod bug;
 mod chain;
 mod fingerprint;
 mod joining;
@@ -28,6 +29,8 @@ mod slots;
 pub mod snapshot;
 mod window;
 
+#[cfg(feature = "faults")]
+pub use bug::Bug;
 pub use fingerprint::{Fingerprint, FrameKind};
 pub use merge::Merge;
 pub use message::{Ack, Resolved, ToStandby};

@@ -10,6 +10,7 @@ mod takeover;
 use std::collections::VecDeque;
 
 use crate::audit::Audit;
+use crate::bug::Bug;
 use crate::joining::Joining;
 use crate::ledger::{Ledger, Standing};
 use crate::member::{Aligned, Ended, Member, Side, Stage};
@@ -312,7 +313,9 @@ impl<P> Merge<P> {
             }
         };
         self.last_aligned_frame_ms = Some(self.now_ms);
-        let sighting = self.window.observe(aligned.slot, frame.fingerprint, self.queue.next_record(), self.now_ms);
+        let observe = if self.options.has(Bug::DedupOff) { Window::append } else { Window::observe };
+        let record = self.queue.next_record();
+        let sighting = observe(&mut self.window, aligned.slot, frame.fingerprint, record, self.now_ms);
         aligned.ring.push(frame.fingerprint, sighting.ordinal, self.now_ms);
         if side == Side::Standby {
             let resolved = Resolved { subscription: frame.subscription, index: frame.index, record: sighting.record };
@@ -327,7 +330,7 @@ impl<P> Merge<P> {
 
     /// The frame is resolved when its record is committed.
     fn resolve_with_record(&mut self, resolved: Resolved) {
-        if self.queue.is_committed(resolved.record) {
+        if self.queue.is_committed(resolved.record) || self.options.has(Bug::ReleaseBeforeCommit) {
             self.ledger.resolve(resolved);
         } else {
             self.ledger.resolve_after(resolved.record.sequence, resolved);

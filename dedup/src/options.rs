@@ -2,6 +2,8 @@
 //!
 //! The caller fills them from its configuration; values outside the bounds are brought back into them.
 
+use crate::bug::Bug;
+
 /// Bounds what a [`Merge`](crate::Merge) and a [`Retention`](crate::Retention) remember, and how long they wait.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -25,6 +27,9 @@ pub struct Options {
     /// How long a newcomer has to deliver, while the aligned subscription is silent, until that no longer counts as a reference, in milliseconds. Default 2,000. With 0 here and in `fiat_wait_ms` every newcomer is accepted as it comes,
     /// which loses messages: only the self-test of the simulation wants that.
     pub reference_silence_ms_max: u64,
+    /// A mistake to make on purpose. Default none.
+    #[cfg(feature = "faults")]
+    pub bug: Option<Bug>,
 }
 
 impl Default for Options {
@@ -37,6 +42,8 @@ impl Default for Options {
             interleave_frames_max: 16,
             fiat_wait_ms: 300,
             reference_silence_ms_max: 2_000,
+            #[cfg(feature = "faults")]
+            bug: None,
         }
     }
 }
@@ -54,7 +61,20 @@ impl Options {
             joining_frames_max: self.joining_frames_max.clamp(Self::RING_FRAMES_MIN, 262_144),
             interleave_frames_max: self.interleave_frames_max.clamp(1, 1_024),
             fiat_wait_ms: self.fiat_wait_ms.min(60_000),
-            reference_silence_ms_max: self.reference_silence_ms_max,
+            ..self
         }
+    }
+
+    /// Whether this mistake is to be made.
+    #[cfg(feature = "faults")]
+    pub(crate) fn has(&self, bug: Bug) -> bool {
+        self.bug == Some(bug)
+    }
+
+    /// Whether this mistake is to be made: never.
+    #[cfg(not(feature = "faults"))]
+    #[inline(always)]
+    pub(crate) const fn has(&self, _: Bug) -> bool {
+        false
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use crate::bug::Bug;
 use crate::snapshot::{self, SnapshotError};
 use crate::{Ack, Fingerprint, Frame, Options, RecordId, SubscriptionId, ToStandby};
 
@@ -142,6 +143,9 @@ impl<P> Retention<P> {
             }
             if let Some((_, frames)) = self.held.iter_mut().find(|(id, _)| *id == resolved.subscription) {
                 frames.remove(&resolved.index);
+                if self.options.has(Bug::PrefixAcks) {
+                    *frames = frames.split_off(&resolved.index);
+                }
             }
         }
         self.held.retain(|(_, frames)| !frames.is_empty());

@@ -133,6 +133,12 @@ impl Window {
         Sighting { ordinal, record, fresh: true }
     }
 
+    /// Makes a new entry of a frame, whatever there is to match it with.
+    pub(crate) fn append(&mut self, slot: Slot, fingerprint: Fingerprint, record: RecordId, now_ms: u64) -> Sighting {
+        let ordinal = self.insert(Entry { fingerprint, record, created_at_ms: now_ms, seen: SlotSet::of(slot) });
+        Sighting { ordinal, record, fresh: true }
+    }
+
     /// Adds an entry that no frame is matched for; returns its ordinal.
     pub(crate) fn insert(&mut self, entry: Entry) -> u64 {
         let ordinal = self.next_ordinal();

@@ -162,6 +162,25 @@ fn kills_right_after_reconnects_are_exact() {
     }
 }
 
+/// The bugs that the suite seeds into whole nodes, here in the merge alone. `cargo test -p twinfeed-dedup --features faults`.
+#[cfg(feature = "faults")]
+#[test]
+fn each_seeded_bug_is_noticed() {
+    use twinfeed_dedup::Bug::{DedupOff, NoAlignment, PrefixAcks, ReleaseBeforeCommit};
+    for bug in [NoAlignment, PrefixAcks, ReleaseBeforeCommit, DedupOff] {
+        // Only where the connections interleave differently is a later frame resolved first.
+        let (repeats, reorder_ms) = if bug == PrefixAcks { (0.0, 10.0) } else { (0.7, 0.0) };
+        let mut scenario = Scenario::of_the_model(repeats, reorder_ms);
+        let mut total = Total::default();
+        (0..60).for_each(|seed| total.add(seed, run(&scenario, seed)));
+        assert_eq!(total.first_bad_seed, None, "without {bug:?}: {total:?}");
+        scenario.options.bug = Some(bug);
+        (0..60).for_each(|seed| total.add(seed, run(&scenario, seed)));
+        println!("{bug:?}: {} lost, {} duplicated in {} kills", total.lost, total.duplicated, total.kills);
+        assert!(total.lost + total.duplicated > 0, "{bug:?} went unnoticed");
+    }
+}
+
 /// Every rule of the protocol is needed: without it the simulation must lose or repeat messages.
 #[test]
 fn each_rule_taken_away_is_noticed() {

@@ -28,7 +28,7 @@ enum Command {
     Config(config::Command),
 }
 
-fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Node(args) => node::run(&args),
         Command::Demo(args) => tool(tools::demo::run(args)),

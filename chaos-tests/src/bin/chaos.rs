@@ -1,40 +1,146 @@
-//! `chaos NAME --runs N --seed S`: runs one scenario and prints its report as one JSON line.
+//! `chaos NAME --runs N --seed S`: runs stories against a real broker and prints a line for each stage: verdict, seed,
+//! silences, what was lost or doubled, and the command that repeats it.
 
-use std::process::ExitCode;
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
-use clap::Parser;
-use twinfeed_chaos::scenarios::{self, Settings};
+use clap::{Parser, Subcommand};
+use twinfeed_chaos::{
+    results,
+    run::{self, Settings},
+    scenarios,
+    story::Story,
+    verdict::Verdict,
+};
 
-/// Runs a failover story against a real broker.
+/// Runs failover stories against a real broker. Exit code 0: all PASS; 1: a FAIL; 2: none, but an INVALID.
 #[derive(Debug, Parser)]
+#[command(args_conflicts_with_subcommands = true)]
 struct Args {
-    /// Name of the scenario, or `list`.
-    name: String,
-    /// Faults in a row.
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Names of stories, or `all`.
+    #[arg(required = true)]
+    names: Vec<String>,
+    /// Faults of each story.
     #[arg(long, default_value_t = 3)]
     runs: usize,
+    /// Seed of the first stage of each story.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Messages a second of the feed.
     #[arg(long, default_value_t = 5_000)]
     rate: u64,
+    /// Do not judge how long the topic was silent: for debug builds and busy machines.
+    #[arg(long)]
+    lenient: bool,
+    /// Run the nodes with this seeded bug: the story should FAIL.
+    #[arg(long)]
+    bug: Option<String>,
+    /// Append results to this file, one JSON object a line.
+    #[arg(long)]
+    results: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Plays compositions of random faults, each with the next seed, until the time is over.
+    Soak {
+        #[arg(long, default_value_t = 10)]
+        minutes: u64,
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Append results to this file, one JSON object a line.
+        #[arg(long)]
+        results: Option<PathBuf>,
+    },
+    /// Names the stories with their rows of the fault matrix.
+    List,
+    /// Prints results as a Markdown table.
+    Table { files: Vec<PathBuf> },
 }
 
 fn main() -> Result<ExitCode> {
     let args = Args::parse();
-    if args.name == "list" {
-        scenarios::names().iter().for_each(|name| println!("{name}"));
-        return Ok(ExitCode::SUCCESS);
+    match args.command {
+        Some(Command::List) => {
+            for facts in scenarios::ALL.iter().map(|story| story.facts()) {
+                let rows = facts.rows.iter().map(u8::to_string).collect::<Vec<_>>().join(",");
+                println!("{:<26} {rows:<8} {}", facts.name, facts.tells);
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Table { files }) => {
+            let mut all = Vec::new();
+            for file in files {
+                all.extend(results::read(&file)?);
+            }
+            print!("{}", results::table(&all));
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Soak { minutes, seed, results }) => soak(Duration::from_secs(minutes * 60), seed, results),
+        None => play(&args),
     }
-    let report = scenarios::run(&args.name, &Settings { runs: args.runs, seed: args.seed, rate: args.rate })?;
-    println!("{}", serde_json::to_string(&report)?);
-    if !report.holds() {
-        eprintln!(
-            "FAIL; repeat: cargo run -p twinfeed-chaos --bin chaos -- {} --runs {} --seed {} --rate {}",
-            args.name, args.runs, args.seed, args.rate
-        );
-        return Ok(ExitCode::FAILURE);
+}
+
+/// Prints results as they come and keeps the worst verdict.
+struct Ledger {
+    results: Option<PathBuf>,
+    worst: Verdict,
+    unwritten: Option<anyhow::Error>,
+}
+
+impl Ledger {
+    fn new(results: Option<PathBuf>) -> Self {
+        Self { results, worst: Verdict::Pass, unwritten: None }
     }
-    Ok(ExitCode::SUCCESS)
+
+    fn play(&mut self, story: &dyn Story, settings: &Settings) {
+        let verdict = run::run(story, settings, |result| {
+            println!("{}", result.line());
+            if let Some(path) = &self.results {
+                self.unwritten = results::append(path, result).err().or(self.unwritten.take());
+            }
+        });
+        self.worst = self.worst.max(verdict);
+    }
+
+    fn exit_code(self) -> Result<ExitCode> {
+        match (self.unwritten, self.worst) {
+            (Some(error), _) => Err(error.context("results were not written")),
+            (None, Verdict::Pass) => Ok(ExitCode::SUCCESS),
+            (None, Verdict::Fail) => Ok(ExitCode::FAILURE),
+            (None, Verdict::Invalid) => Ok(ExitCode::from(2)),
+        }
+    }
+}
+
+fn soak(time: Duration, seed: u64, results: Option<PathBuf>) -> Result<ExitCode> {
+    let story = scenarios::find("composition")?;
+    let per_stage = story.facts().faults_per_stage;
+    let (until, mut ledger) = (Instant::now() + time, Ledger::new(results));
+    for seed in seed.. {
+        ledger.play(story, &Settings { runs: per_stage, seed, rate: 2_000, strict: false, bug: None });
+        if Instant::now() > until {
+            break;
+        }
+    }
+    ledger.exit_code()
+}
+
+fn play(args: &Args) -> Result<ExitCode> {
+    let stories: Vec<&dyn Story> = if args.names == ["all"] {
+        scenarios::ALL.to_vec()
+    } else {
+        args.names.iter().map(|name| scenarios::find(name)).collect::<Result<_>>()?
+    };
+    let settings =
+        Settings { runs: args.runs, seed: args.seed, rate: args.rate, strict: !args.lenient, bug: args.bug.clone() };
+    let mut ledger = Ledger::new(args.results.clone());
+    stories.into_iter().for_each(|story| ledger.play(story, &settings));
+    ledger.exit_code()
 }

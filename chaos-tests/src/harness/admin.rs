@@ -1,14 +1,15 @@
 //! The public admin API, blocking, asked at any node that answers.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, fmt, time::Duration};
 
 use anyhow::{Result, anyhow};
 use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};
 use twinfeed_proto::admin::{
-    Connector, CreateConnectorRequest, DrainNodeRequest, FailoverConnectorRequest, FailoverConnectorResponse,
-    GetConnectorRequest, GetStatusRequest, GetStatusResponse, StreamEventsRequest, UndrainNodeRequest,
-    cluster_service_client::ClusterServiceClient, connector_service_client::ConnectorServiceClient,
+    Connector, CreateConnectorRequest, DeleteConnectorRequest, DrainNodeRequest, Event, FailoverConnectorRequest,
+    FailoverConnectorResponse, GetConnectorRequest, GetStatusRequest, GetStatusResponse, RemoveNodeRequest,
+    RestartConnectorRequest, StreamEventsRequest, UndrainNodeRequest, cluster_service_client::ClusterServiceClient,
+    connector_service_client::ConnectorServiceClient,
 };
 
 /// A client of all nodes.
@@ -23,6 +24,11 @@ impl Admin {
     pub fn new(endpoints: Vec<String>) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         Ok(Self { runtime, endpoints })
+    }
+
+    /// From now on asks this address only when no other answers: a node that is cut off knows little, and does not know it.
+    pub fn ask_last(&mut self, address: &str) {
+        self.endpoints.sort_by_key(|endpoint| endpoint == address);
     }
 
     /// Asks the first node that answers; `call` may run several times.
@@ -82,6 +88,28 @@ impl Admin {
         })
     }
 
+    pub fn restart(&self, name: &str) -> Result<()> {
+        self.ask(Duration::from_secs(10), |channel| async {
+            let request = RestartConnectorRequest { name: name.to_owned(), ..RestartConnectorRequest::default() };
+            ConnectorServiceClient::new(channel).restart_connector(request).await.map(drop)
+        })
+    }
+
+    pub fn delete(&self, name: &str) -> Result<()> {
+        self.ask(Duration::from_secs(10), |channel| async {
+            let request = DeleteConnectorRequest { name: name.to_owned(), ..DeleteConnectorRequest::default() };
+            ConnectorServiceClient::new(channel).delete_connector(request).await.map(drop)
+        })
+    }
+
+    /// Removes a node that is gone for good.
+    pub fn remove_node(&self, node: &str) -> Result<()> {
+        self.ask(Duration::from_secs(30), |channel| async {
+            let request = RemoveNodeRequest { node: node.to_owned(), ..RemoveNodeRequest::default() };
+            ClusterServiceClient::new(channel).remove_node(request).await.map(drop)
+        })
+    }
+
     pub fn drain(&self, node: &str) -> Result<()> {
         self.ask(Duration::from_secs(60), |channel| async {
             let request = DrainNodeRequest { node: node.to_owned(), ..DrainNodeRequest::default() };
@@ -96,19 +124,43 @@ impl Admin {
         })
     }
 
-    /// The cluster's recent events as one line each.
-    pub fn events(&self) -> Result<Vec<String>> {
+    /// The cluster's recent events.
+    pub fn events(&self) -> Result<Vec<EventLine>> {
         self.ask(Duration::from_secs(5), |channel| async {
             let request = StreamEventsRequest { last: 1_000, no_follow: true, connector: String::new() };
             let mut stream = ClusterServiceClient::new(channel).stream_events(request).await?.into_inner();
-            let mut lines = Vec::new();
+            let mut events = Vec::new();
             while let Some(response) = stream.message().await? {
-                if let Some(e) = response.event {
-                    let at = e.time.map_or(0.0, |t| t.seconds as f64 % 86_400.0 + f64::from(t.nanos) / 1e9);
-                    lines.push(format!("{at:.3} {} {} e{} {}", e.node, e.kind, e.epoch, e.message));
-                }
+                events.extend(response.event.map(EventLine::from));
             }
-            Ok(lines)
+            Ok(events)
         })
+    }
+}
+
+/// Something that the cluster says has happened.
+#[derive(Debug, Clone)]
+pub struct EventLine {
+    /// Milliseconds since 1970.
+    pub at_ms: u64,
+    pub kind: String,
+    pub node: String,
+    pub connector: String,
+    pub epoch: u64,
+    pub message: String,
+}
+
+impl From<Event> for EventLine {
+    fn from(event: Event) -> Self {
+        let at_ms = event.time.map_or(0, |t| t.seconds as u64 * 1_000 + t.nanos as u64 / 1_000_000);
+        let Event { kind, node, connector, epoch, message, .. } = event;
+        Self { at_ms, kind, node, connector, epoch, message }
+    }
+}
+
+impl fmt::Display for EventLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { at_ms, kind, node, epoch, message, .. } = self;
+        write!(f, "{:.3} {node} {kind} e{epoch} {message}", (at_ms % 86_400_000) as f64 / 1_000.0)
     }
 }

@@ -1,19 +1,45 @@
-//! A cluster of node processes on loopback.
+//! A cluster of node processes, on loopback or each in a namespace of its own.
 
-use std::{net::TcpListener, process::Command, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{SocketAddr, TcpListener},
+    process::Command,
+    rc::Rc,
+    time::Duration,
+};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use rustix::process::Signal;
 use tempfile::TempDir;
 use twinfeed_proto::admin::Connector;
 
 use super::{
     admin::Admin,
+    faults,
+    life::NodeLife,
+    network::Network,
     process::{Process, binary, wait_for},
 };
 
 /// Nodes come up, elect and align well within this, also on a loaded machine.
 const SETTLE_MAX: Duration = Duration::from_secs(60);
+
+/// Internal, admin and HTTP listener of a node that has a host to itself.
+const PORTS: [u16; 3] = [7400, 9090, 9464];
+
+/// What a cluster is made of.
+#[derive(Debug, Clone)]
+pub struct ClusterOptions {
+    pub nodes: usize,
+    /// Kafka as the nodes reach it.
+    pub bootstrap: String,
+    /// The node's binary: `twinfeed`, or the one with seeded faults.
+    pub binary: &'static str,
+    /// Environment of every node.
+    pub environment: Vec<(String, String)>,
+    /// With a host of every node's name; None: loopback.
+    pub network: Option<Rc<Network>>,
+}
 
 /// One node: its addresses, its data, and its process while it runs.
 #[derive(Debug)]
@@ -26,20 +52,29 @@ pub struct Node {
 }
 
 /// Nodes `n1`, `n2`, … with an admin client of all of them. Dropping it ends them and removes their data, except
-/// with `TWINFEED_KEEP=1`, which keeps data and logs and says where.
+/// after `keep` or with `TWINFEED_KEEP=1`: then data and logs stay, and it says where.
 #[derive(Debug)]
 pub struct Cluster {
     pub nodes: Vec<Node>,
     pub admin: Admin,
+    options: ClusterOptions,
+    lives: BTreeMap<String, NodeLife>,
+    keep: bool,
     dir: Option<TempDir>,
 }
 
 impl Cluster {
-    /// Starts `count` nodes that write to `bootstrap`, and waits for a leader and all members.
-    pub fn start(count: usize, bootstrap: &str) -> Result<Self> {
+    /// Starts the nodes and waits for a leader and all members.
+    pub fn start(options: ClusterOptions) -> Result<Self> {
+        let (count, bootstrap) = (options.nodes, &options.bootstrap);
         let dir = tempfile::Builder::new().prefix("twinfeed-cluster-").tempdir()?;
-        let ports = free_ports(count * 3)?;
-        let address = |node: usize, service: usize| format!("127.0.0.1:{}", ports[node * 3 + service]);
+        let addresses = match &options.network {
+            Some(network) => {
+                network.hosts().iter().flat_map(|h| PORTS.map(|port| (h.address(), port).into())).collect()
+            }
+            None => free_addresses(count * PORTS.len())?,
+        };
+        let address = |node: usize, service: usize| addresses[node * PORTS.len() + service].to_string();
         let members: Vec<String> = (0..count).map(|n| format!("\"n{}={}\"", n + 1, address(n, 0))).collect();
         let mut nodes = Vec::new();
         for n in 0..count {
@@ -59,9 +94,10 @@ impl Cluster {
             nodes.push(Node { name, admin: address(n, 1), http: address(n, 2), config, process: None });
         }
         let admin = Admin::new(nodes.iter().map(|node| node.admin.clone()).collect())?;
-        let mut cluster = Self { nodes, admin, dir: Some(dir) };
-        for n in 0..count {
-            cluster.start_node(n)?;
+        let names: Vec<String> = nodes.iter().map(|node| node.name.clone()).collect();
+        let mut cluster = Self { nodes, admin, options, lives: BTreeMap::new(), keep: false, dir: Some(dir) };
+        for name in &names {
+            cluster.start_node(name)?;
         }
         cluster.wait_settled()?;
         Ok(cluster)
@@ -73,28 +109,41 @@ impl Cluster {
     }
 
     /// Starts a node that does not run.
-    pub fn start_node(&mut self, n: usize) -> Result<()> {
-        let dir = self.dir().to_owned();
-        let node = &mut self.nodes[n];
-        let mut command = Command::new(binary("twinfeed")?);
-        command.arg("node").arg("--config").arg(&node.config);
+    pub fn start_node(&mut self, name: &str) -> Result<()> {
+        let (dir, binary) = (self.dir().to_owned(), binary(self.options.binary)?);
+        let (environment, faulty) = (self.options.environment.clone(), self.options.binary == faults::FAULTY_NODE);
+        let mut command = match &self.options.network {
+            Some(network) => network.host(name)?.command(&binary),
+            None => Command::new(binary),
+        };
+        let node = self.node_mut(name)?;
+        command.arg("node").arg("--config").arg(&node.config).envs(environment);
+        if faulty {
+            let orders = faults::directory(&dir, name);
+            std::fs::create_dir_all(&orders)?;
+            command.env("TWINFEED_FAULTS_DIR", orders);
+        }
         node.process = Some(Process::start(&node.name, &dir, &mut command)?);
         Ok(())
     }
 
     /// Waits until all running nodes are up under one leader.
     pub fn wait_settled(&self) -> Result<()> {
+        wait_for("a leader and all nodes", SETTLE_MAX, || self.is_settled().then_some(()))
+            .map_err(|error| self.explain(error))
+    }
+
+    /// All running nodes are up under one leader.
+    pub fn is_settled(&self) -> bool {
         let running = self.nodes.iter().filter(|n| n.process.is_some()).count();
-        wait_for("a leader and all nodes", SETTLE_MAX, || {
-            let status = self.admin.status().ok()?;
-            let up = status.members.iter().filter(|m| m.up).count();
-            (!status.leader.is_empty() && up == running).then_some(())
-        })
-        .map_err(|error| self.explain(error))
+        self.admin
+            .status()
+            .is_ok_and(|status| !status.leader.is_empty() && status.members.iter().filter(|m| m.up).count() == running)
     }
 
     /// kill -9; the node stays down until `start_node`.
     pub fn kill(&mut self, name: &str) -> Result<()> {
+        self.look_at_nodes();
         self.node_mut(name)?.process.take().context("it does not run")?.kill()
     }
 
@@ -112,14 +161,15 @@ impl Cluster {
 
     /// SIGTERM, and waits for the exit.
     pub fn terminate(&mut self, name: &str) -> Result<i32> {
+        self.look_at_nodes();
         let mut process = self.node_mut(name)?.process.take().context("it does not run")?;
         process.signal(Signal::TERM)?;
         process.wait(Duration::from_secs(60))
     }
 
-    /// Position of a node by name.
-    pub fn position(&self, name: &str) -> Result<usize> {
-        self.nodes.iter().position(|n| n.name == name).with_context(|| format!("no node {name}"))
+    /// Waits for a node to end by itself, as a fault of its host makes it; the exit code, -1 for a signal.
+    pub fn wait_exit(&mut self, name: &str, limit: Duration) -> Result<i32> {
+        self.node_mut(name)?.process.take().context("it does not run")?.wait(limit)
     }
 
     /// Name of the Raft leader.
@@ -129,19 +179,50 @@ impl Cluster {
 
     /// The connector, once its owner delivers and its standby is redundant.
     pub fn wait_redundant(&self, connector: &str) -> Result<Connector> {
-        wait_for("a redundant stream", SETTLE_MAX, || {
-            let found = self.admin.connector(connector).ok()?;
-            let status = found.status.as_ref()?;
-            (!status.at_risk && status.aligned && !status.owner.is_empty()).then_some(found)
-        })
-        .map_err(|error| self.explain(error))
+        wait_for("a redundant stream", SETTLE_MAX, || self.is_redundant(connector)).map_err(|error| self.explain(error))
+    }
+
+    /// The connector, if its owner delivers and its standby is redundant.
+    pub fn is_redundant(&self, connector: &str) -> Option<Connector> {
+        let found = self.admin.connector(connector).ok()?;
+        let status = found.status.as_ref()?;
+        (!status.at_risk && status.aligned && !status.owner.is_empty()).then_some(found)
+    }
+
+    /// Notes memory, descriptors and unasked ends of all nodes.
+    pub fn look_at_nodes(&mut self) {
+        for node in &mut self.nodes {
+            let Some(process) = &mut node.process else { continue };
+            let life = self.lives.entry(node.name.clone()).or_insert_with(|| NodeLife::of(&node.name));
+            life.look_at(process);
+        }
+    }
+
+    /// What became of every node so far, panics and gaps in its log included.
+    pub fn lives(&self) -> Vec<NodeLife> {
+        let dir = self.dir();
+        self.lives.values().map(|life| life.clone().with_log(&dir.join(format!("{}.log", life.name)))).collect()
+    }
+
+    /// Data and logs stay when the cluster is dropped.
+    pub fn keep(&mut self) {
+        self.keep = true;
+    }
+
+    /// Adds the present roles to an error, in one line.
+    pub fn explain_briefly(&self, error: &anyhow::Error) -> anyhow::Error {
+        let status = self.admin.status().map(|s| {
+            let up = s.members.iter().filter(|m| m.up).map(|m| m.name.as_str()).collect::<Vec<_>>().join(" ");
+            format!("leader `{}`, up: {up}", s.leader)
+        });
+        anyhow::anyhow!("{error:#}; {}", status.unwrap_or_else(|e| format!("no status: {e:#}")))
     }
 
     /// Adds what the cluster says of itself to an error.
     pub fn explain(&self, error: anyhow::Error) -> anyhow::Error {
         let status = self.admin.status().map(|s| format!("{s:#?}")).unwrap_or_else(|e| e.to_string());
         let events = self.admin.events().unwrap_or_default();
-        let events = events[events.len().saturating_sub(40)..].join("\n");
+        let events: String = events[events.len().saturating_sub(40)..].iter().map(|e| format!("{e}\n")).collect();
         let logs: String = self
             .nodes
             .iter()
@@ -150,21 +231,20 @@ impl Cluster {
         error.context(format!("status: {status}\nevents:\n{events}\n{logs}"))
     }
 
-    fn process(&self, name: &str) -> Result<&Process> {
-        let n = self.position(name)?;
-        self.nodes[n].process.as_ref().context("it does not run")
+    pub(super) fn process(&self, name: &str) -> Result<&Process> {
+        let node = self.nodes.iter().find(|n| n.name == name).with_context(|| format!("no node {name}"))?;
+        node.process.as_ref().context("it does not run")
     }
 
     fn node_mut(&mut self, name: &str) -> Result<&mut Node> {
-        let n = self.position(name)?;
-        Ok(&mut self.nodes[n])
+        self.nodes.iter_mut().find(|n| n.name == name).with_context(|| format!("no node {name}"))
     }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
         self.nodes.clear();
-        if std::env::var_os("TWINFEED_KEEP").is_some()
+        if (self.keep || std::env::var_os("TWINFEED_KEEP").is_some())
             && let Some(dir) = self.dir.take()
         {
             eprintln!("kept {}", dir.keep().display());
@@ -172,12 +252,9 @@ impl Drop for Cluster {
     }
 }
 
-/// Ports that are free now. Another process may take one before a node does; the node then says so and the test fails.
-fn free_ports(count: usize) -> Result<Vec<u16>> {
+/// Addresses that are free now. Another process may take one before a node does; the node then says so and the test
+/// fails.
+fn free_addresses(count: usize) -> Result<Vec<SocketAddr>> {
     let listeners: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
-    let ports: Vec<u16> = listeners.iter().map(|l| l.local_addr().map(|a| a.port())).collect::<Result<_, _>>()?;
-    if ports.len() != count {
-        bail!("no free ports");
-    }
-    Ok(ports)
+    Ok(listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?)
 }

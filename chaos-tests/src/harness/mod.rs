@@ -3,10 +3,20 @@
 
 mod admin;
 mod cluster;
+mod faults;
+pub mod firewall;
+mod kafka;
+pub mod kafka_proxy;
+mod life;
+pub mod network;
 mod process;
+pub mod proxy;
 mod tools;
 
-pub use admin::Admin;
-pub use cluster::{Cluster, Node};
+pub use admin::{Admin, EventLine};
+pub use cluster::{Cluster, ClusterOptions, Node};
+pub use faults::{Action, Armed, build_faulty_node};
+pub use kafka::{Kafka, KafkaOptions};
+pub use life::{Gap, NodeLife};
 pub use process::{Process, binary, wait_for};
-pub use tools::{Feed, FeedOptions, Silence, Verdict, Verifier};
+pub use tools::{Feed, FeedOptions, Missing, ReaderBooks, Silence, Verifier};

@@ -11,6 +11,8 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::faults::{self, FAULTY_NODE};
+
 /// A running child. Dropping it kills it.
 #[derive(Debug)]
 pub struct Process {
@@ -51,6 +53,16 @@ impl Process {
     pub fn state(&self) -> Result<char> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
         stat.rsplit(')').next().and_then(|rest| rest.trim().chars().next()).context("no state in /proc")
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<std::process::ExitStatus> {
+        self.child.try_wait().ok().flatten()
     }
 
     /// Waits for the exit within `limit`; the exit code, -1 when it was a signal.
@@ -109,16 +121,16 @@ impl Drop for Process {
 /// # Errors
 /// When it has not been built.
 pub fn binary(name: &str) -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os(format!("TWINFEED_BIN_{}", name.to_uppercase())) {
+    if let Some(path) = std::env::var_os(format!("TWINFEED_BIN_{}", name.to_uppercase().replace('-', "_"))) {
         return Ok(path.into());
     }
     let me = std::env::current_exe()?;
     // A binary of ours lies beside them, a test one directory below.
     let candidates = me.ancestors().skip(1).take(2).map(|dir| dir.join(name));
-    candidates
-        .into_iter()
-        .find(|path| path.is_file())
-        .with_context(|| format!("`{name}` is not built: run `cargo build --workspace` with the same profile first"))
+    candidates.into_iter().find(|path| path.is_file()).with_context(|| {
+        let command = if name == FAULTY_NODE { faults::build_command() } else { "cargo build --workspace".to_owned() };
+        format!("`{name}` is not built: run `{command}` with the same profile first")
+    })
 }
 
 /// Waits until `condition` gives a value; asks again every 20 ms. The error names what was waited for.

@@ -2,6 +2,7 @@
 
 use std::{
     io::{Read as _, Write as _},
+    net::{IpAddr, SocketAddr},
     path::Path,
     process::Command,
     time::Duration,
@@ -12,10 +13,14 @@ use serde::Deserialize;
 
 use super::process::{Process, binary, wait_for};
 
+/// Messages a second where nobody says otherwise.
+const RATE: u64 = 5_000;
+
 /// What the feed sends.
 #[derive(Debug, Clone)]
 pub struct FeedOptions {
-    pub rate: u64,
+    /// Messages a second on each path; None leaves it to whoever runs the story.
+    pub rate: Option<u64>,
     pub size_bytes: u64,
     pub repeats: f64,
     pub skew_ms: u64,
@@ -27,7 +32,7 @@ pub struct FeedOptions {
 
 impl Default for FeedOptions {
     fn default() -> Self {
-        Self { rate: 5_000, size_bytes: 200, repeats: 0.3, skew_ms: 20, jitter_ms: 3, seed: 1, more: Vec::new() }
+        Self { rate: None, size_bytes: 200, repeats: 0.3, skew_ms: 20, jitter_ms: 3, seed: 1, more: Vec::new() }
     }
 }
 
@@ -39,11 +44,12 @@ pub struct Feed {
 }
 
 impl Feed {
-    pub fn start(dir: &Path, options: &FeedOptions) -> Result<Self> {
+    /// Starts a feed that listens on a free port of `host`.
+    pub fn start(dir: &Path, host: IpAddr, options: &FeedOptions) -> Result<Self> {
         let mut command = Command::new(binary("twinfeed")?);
-        command.args(["feed", "--listen", "127.0.0.1:0"]);
+        command.args(["feed", "--listen", &SocketAddr::new(host, 0).to_string()]);
         for (flag, value) in [
-            ("--rate", options.rate.to_string()),
+            ("--rate", options.rate.unwrap_or(RATE).to_string()),
             ("--size", options.size_bytes.to_string()),
             ("--repeats", options.repeats.to_string()),
             ("--skew-ms", options.skew_ms.to_string()),
@@ -89,8 +95,8 @@ impl Feed {
 }
 
 /// What the verifier found; the fields of `twinfeed verify --json`.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Verdict {
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct ReaderBooks {
     pub sent: u64,
     pub written: u64,
     pub lost: u64,
@@ -99,11 +105,28 @@ pub struct Verdict {
     pub longest_silence_ms: u64,
     /// Records of an older epoch behind records of a newer one.
     pub zombies: u64,
+    /// Holes and repetitions in the sequence within an epoch.
+    pub sequence_breaks: u64,
     /// Silences of the topic, the longest first.
     pub silences: Vec<Silence>,
+    /// What is not in the topic, whether anybody was sent it or not.
+    #[serde(default)]
+    pub missing: Vec<Missing>,
+    /// Lost repeats that lie in none of them.
+    #[serde(default)]
+    pub missing_elsewhere: u64,
     /// The first things that are wrong, in words.
     #[serde(default)]
     pub findings: Vec<String>,
+}
+
+/// Neighbouring messages that are not in the topic, and when the feed sent them, milliseconds since 1970.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Missing {
+    pub first: u64,
+    pub last: u64,
+    pub from_ms: u64,
+    pub to_ms: u64,
 }
 
 /// Time without a record for the follower, in milliseconds since 1970 and of length.
@@ -128,7 +151,7 @@ impl Verifier {
     }
 
     /// Waits for the end of the feed and everything that is still on its way.
-    pub fn verdict(mut self, limit: Duration) -> Result<Verdict> {
+    pub fn verdict(mut self, limit: Duration) -> Result<ReaderBooks> {
         let code = self.process.wait(limit)?;
         let text = self.process.stdout()?;
         let line = text.lines().rfind(|line| line.starts_with('{')).with_context(|| {

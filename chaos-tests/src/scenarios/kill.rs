@@ -1,18 +1,18 @@
-//! A node is killed with SIGKILL at 5,000 messages a second, then started again; as often as asked, each time after the
-//! stream is redundant again. Depending on the story the victim owns the stream, stands by, leads Raft, or leads and
-//! owns. Nothing may be lost, doubled or reordered, and the topic is silent only as long as the takeover takes.
+//! A node is killed with SIGKILL under traffic, then started again, each time after the stream is redundant again.
+//! Depending on the story the victim owns the stream, stands by, leads Raft, or leads and owns. Nothing may be lost,
+//! doubled or reordered, and the topic is silent only as long as the takeover takes.
 
 use anyhow::{Context as _, Result};
+use rand::rngs::StdRng;
 
-use super::{
-    Report, Settings,
-    stage::{CONNECTOR, Stage},
+use crate::{
+    stage::Stage,
+    story::{Facts, Story},
 };
-use crate::harness::FeedOptions;
 
 /// Who is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Victim {
+pub(super) enum Kill {
     /// The owner, when it does not lead Raft: the roles are arranged so.
     Owner,
     Standby,
@@ -21,45 +21,55 @@ pub enum Victim {
     OwnerAndLeader,
 }
 
-pub(super) fn run(victim: Victim, settings: &Settings) -> Result<Report> {
-    let feed = FeedOptions { rate: settings.rate, seed: settings.seed, ..FeedOptions::default() };
-    let mut stage = Stage::set(settings, feed)?;
-    for _ in 0..settings.runs {
-        arrange(&stage, victim)?;
-        stage.wait_traffic()?;
-        let (owner, epoch) = stage.owner()?;
-        let name = match victim {
-            Victim::Owner | Victim::OwnerAndLeader => owner.clone(),
-            Victim::Leader => stage.cluster.leader()?,
-            Victim::Standby => {
-                stage.cluster.wait_redundant(CONNECTOR)?.status.context("a connector without status")?.standby
+impl Story for Kill {
+    fn facts(&self) -> Facts {
+        match self {
+            Self::Owner => Facts {
+                silence_ms_max: Some(500),
+                ..Facts::new("kill-owner", &[1], "kill -9 of the owner, which does not lead Raft")
+            },
+            Self::Standby => {
+                Facts { silence_ms_max: Some(500), ..Facts::new("kill-standby", &[2], "kill -9 of the standby") }
             }
+            Self::Leader => Facts {
+                silence_ms_max: Some(500),
+                ..Facts::new("kill-leader", &[3], "kill -9 of the Raft leader, which owns nothing")
+            },
+            Self::OwnerAndLeader => Facts {
+                silence_ms_max: Some(1_500),
+                ..Facts::new("kill-owner-and-leader", &[4], "kill -9 of the node that owns the stream and leads Raft")
+            },
+        }
+    }
+
+    fn fault(&self, stage: &mut Stage, _random: &mut StdRng) -> Result<()> {
+        arrange(stage, *self)?;
+        let roles = stage.roles()?;
+        let victim = match self {
+            Self::Owner | Self::OwnerAndLeader => &roles.owner,
+            Self::Leader => &stage.cluster.leader()?,
+            Self::Standby => &roles.standby,
         };
-        stage.fault();
-        stage.cluster.kill(&name)?;
-        if name == owner {
-            stage.wait_new_owner(epoch)?;
+        stage.wait_traffic()?;
+        stage.fault(&format!("kill {victim}"));
+        stage.cluster.kill(victim)?;
+        if *victim == roles.owner {
+            stage.wait_new_owner(roles.epoch)?;
         }
         // Down until the others have noticed: a process that is back at once is a lesser fault.
-        stage.wait_down(&name)?;
-        let position = stage.cluster.position(&name)?;
-        stage.cluster.start_node(position)?;
-        stage.cluster.wait_settled()?;
-        stage.cluster.wait_redundant(CONNECTOR)?;
+        stage.wait_down(victim)?;
+        stage.cluster.start_node(victim)
     }
-    stage.close()
 }
 
 /// Moves the stream until its owner leads, or does not, as the story wants.
-fn arrange(stage: &Stage, victim: Victim) -> Result<()> {
-    let (owner, _) = stage.owner()?;
+fn arrange(stage: &Stage, story: Kill) -> Result<()> {
+    let owner = stage.roles()?.owner;
     let leader = stage.cluster.leader()?;
     let elsewhere = stage.cluster.nodes.iter().map(|n| &n.name).find(|n| **n != leader).context("one node only")?;
-    let target = match victim {
-        Victim::Owner | Victim::Leader if owner == leader => elsewhere,
-        Victim::OwnerAndLeader if owner != leader => &leader,
-        _ => return Ok(()),
-    };
-    stage.cluster.admin.failover(CONNECTOR, target).map_err(|error| stage.cluster.explain(error))?;
-    stage.cluster.wait_redundant(CONNECTOR).map(drop)
+    match story {
+        Kill::Owner | Kill::Leader if owner == leader => stage.move_to(elsewhere),
+        Kill::OwnerAndLeader if owner != leader => stage.move_to(&leader),
+        _ => Ok(()),
+    }
 }

@@ -1,32 +1,37 @@
-//! The owner is frozen with SIGSTOP for 15 s, then continued: a zombie. Its standby takes over meanwhile; once awake it
-//! must write nothing more, and notice.
+//! The owner is frozen with SIGSTOP for longer or shorter than Kafka's transaction timeout (10 s), then continued: a
+//! zombie. Its standby takes over meanwhile; once awake it must write nothing more, and notice.
 
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use rand::{Rng as _, rngs::StdRng};
 
-use super::{
-    Report, Settings,
-    stage::{CONNECTOR, Stage},
+use crate::{
+    harness::wait_for,
+    stage::Stage,
+    story::{Facts, Story},
 };
-use crate::harness::{FeedOptions, wait_for};
 
-const FROZEN: Duration = Duration::from_secs(15);
+pub(super) struct PauseOwner;
 
-pub(super) fn run(settings: &Settings) -> Result<Report> {
-    let feed = FeedOptions { rate: settings.rate, seed: settings.seed, ..FeedOptions::default() };
-    let mut stage = Stage::set(settings, feed)?;
-    for _ in 0..settings.runs {
-        let (owner, epoch) = stage.owner()?;
-        stage.wait_traffic()?;
-        stage.fault();
-        let frozen_at = Instant::now();
-        stage.cluster.pause(&owner)?;
-        stage.wait_new_owner(epoch)?;
-        wait_for("the freeze to last", FROZEN * 2, || (frozen_at.elapsed() >= FROZEN).then_some(()))?;
-        stage.cluster.resume(&owner)?;
-        stage.cluster.wait_settled()?;
-        stage.cluster.wait_redundant(CONNECTOR)?;
+const FROZEN_MS: std::ops::RangeInclusive<u64> = 3_000..=15_000;
+
+impl Story for PauseOwner {
+    fn facts(&self) -> Facts {
+        Facts {
+            silence_ms_max: Some(2_500),
+            ..Facts::new("pause-owner", &[6], "SIGSTOP of the owner for 3 to 15 s, then SIGCONT: a zombie")
+        }
     }
-    stage.close()
+
+    fn fault(&self, stage: &mut Stage, random: &mut StdRng) -> Result<()> {
+        let roles = stage.roles()?;
+        let frozen = Duration::from_millis(random.random_range(FROZEN_MS));
+        stage.fault(&format!("pause {} for {} ms", roles.owner, frozen.as_millis()));
+        let frozen_at = Instant::now();
+        stage.cluster.pause(&roles.owner)?;
+        stage.wait_new_owner(roles.epoch)?;
+        wait_for("the freeze to last", frozen * 2, || (frozen_at.elapsed() >= frozen).then_some(()))?;
+        stage.cluster.resume(&roles.owner)
+    }
 }

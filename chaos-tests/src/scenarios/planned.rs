@@ -1,22 +1,27 @@
 //! The owner is moved with `failover`, back and forth, under traffic: make before break, hardly a silence.
 
 use anyhow::Result;
+use rand::rngs::StdRng;
 
-use super::{
-    Report, Settings,
+use crate::{
     stage::{CONNECTOR, Stage},
+    story::{Facts, Story},
 };
-use crate::harness::FeedOptions;
 
-pub(super) fn run(settings: &Settings) -> Result<Report> {
-    let feed = FeedOptions { rate: settings.rate, seed: settings.seed, ..FeedOptions::default() };
-    let mut stage = Stage::set(settings, feed)?;
-    for _ in 0..settings.runs {
-        stage.wait_traffic()?;
-        stage.cluster.wait_redundant(CONNECTOR)?;
-        stage.fault();
-        stage.cluster.admin.failover(CONNECTOR, "").map_err(|error| stage.cluster.explain(error))?;
-        stage.cluster.wait_redundant(CONNECTOR)?;
+pub(super) struct PlannedMove;
+
+impl Story for PlannedMove {
+    fn facts(&self) -> Facts {
+        Facts {
+            silence_ms_max: Some(200),
+            ..Facts::new("planned-move", &[36], "the owner is moved on request, make before break")
+        }
     }
-    stage.close()
+
+    fn fault(&self, stage: &mut Stage, _random: &mut StdRng) -> Result<()> {
+        let roles = stage.roles()?;
+        stage.fault(&format!("move off {}", roles.owner));
+        stage.cluster.admin.failover(CONNECTOR, "")?;
+        stage.wait_new_owner(roles.epoch).map(drop)
+    }
 }

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use super::Merge;
 use crate::alignment::{Cut, find_cut};
+use crate::bug::Bug;
 use crate::fingerprint::Folding;
 use crate::joining::Joining;
 use crate::member::{Aligned, Member, Side, Stage};
@@ -81,6 +82,10 @@ impl<P> Merge<P> {
 
     fn settle_side(&mut self, side: Side) {
         if self.joining(side).is_none_or(|joining| joining.len() == 0) {
+            return;
+        }
+        if self.options.has(Bug::NoAlignment) {
+            self.accept_by_fiat(side);
             return;
         }
         let outlook = self.outlook(side);
@@ -247,8 +252,12 @@ impl<P> Merge<P> {
     fn accept_by_fiat(&mut self, side: Side) {
         let Some(first_after_ms) = self.joining(side).and_then(Joining::first_ms) else { return };
         let Some(Newcomer { member, joining, .. }) = self.take_newcomer(side) else { return };
-        let last_before_ms = self.last_aligned_frame_ms;
-        self.notify(Notice::AlignedByFiat { subscription: member.id, last_before_ms, first_after_ms });
+        let (subscription, last_before_ms) = (member.id, self.last_aligned_frame_ms);
+        self.notify(if self.options.has(Bug::NoAlignment) {
+            Notice::Aligned { subscription, after_frames: joining.received() }
+        } else {
+            Notice::AlignedByFiat { subscription, last_before_ms, first_after_ms }
+        });
         let slot = self.window.open_slot(first_after_ms);
         self.window.close_for(slot, |_, entry| entry.created_at_ms < first_after_ms);
         self.seat(side, member, slot);

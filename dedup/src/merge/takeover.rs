@@ -6,11 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::Merge;
+use crate::bug::Bug;
 use crate::member::{Aligned, Member, Side, Stage};
 use crate::retention::{RemainingSubscription, Remains};
 use crate::ring::Ring;
 use crate::slots::{Slot, SlotSet};
-use crate::window::Entry;
+use crate::window::{Entry, Window};
 use crate::{Fingerprint, Frame, Options, RecordId, Retention, SubscriptionId, TailRecord};
 
 impl<P> Merge<P> {
@@ -99,7 +100,8 @@ impl<P> Merge<P> {
     }
 
     fn replay_one(&mut self, slot: Slot, frame: Frame<P>) -> u64 {
-        let sighting = self.window.observe(slot, frame.fingerprint, self.queue.next_record(), self.now_ms);
+        let observe = if self.options.has(Bug::DedupOff) { Window::append } else { Window::observe };
+        let sighting = observe(&mut self.window, slot, frame.fingerprint, self.queue.next_record(), self.now_ms);
         if sighting.fresh {
             self.queue.push(frame, sighting.ordinal);
         }

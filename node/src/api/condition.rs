@@ -16,6 +16,9 @@ use crate::{
     raft::RaftStatus,
 };
 
+/// A shorter wait for Kafka is no news.
+const STALL_SHOWN_MS_MIN: u64 = 2_000;
+
 /// Everything one answer is made from, taken at one moment.
 pub(super) struct Scene {
     pub(super) state: Arc<State>,
@@ -81,7 +84,7 @@ impl<'a> Condition<'a> {
                 (ConnectorState::Failed, format!("its configuration is not valid any more: {first}"))
             }
             (TargetState::Running, Ok(_), None) => unassigned(scene),
-            (TargetState::Running, Ok(_), Some(now)) => condition.assigned(scene, now),
+            (TargetState::Running, Ok(_), Some(now)) => condition.assigned(scene, connector, now),
         };
         if connector.target == TargetState::Running && condition.redundancy == Redundancy::Dual {
             condition.at_risk = !condition.redundant();
@@ -97,7 +100,7 @@ impl<'a> Condition<'a> {
             && connected(self.standby)
     }
 
-    fn assigned(&self, scene: &Scene, now: &Assignment) -> (ConnectorState, String) {
+    fn assigned(&self, scene: &Scene, connector: &Connector, now: &Assignment) -> (ConnectorState, String) {
         let owner_name = scene.node_name(now.owner);
         if !scene.may_be_up(now.owner) {
             return match now.standby.filter(|standby| scene.may_be_up(*standby)) {
@@ -117,7 +120,8 @@ impl<'a> Condition<'a> {
             return (ConnectorState::Starting, format!("{owner_name} is starting it"));
         };
         if let Some(why) = &owner.failed {
-            return (ConnectorState::Failed, format!("{why}; correct the cause, then restart it"));
+            let command = format!("wsctl connector restart {}", connector.name);
+            return (ConnectorState::Failed, format!("{why}; correct the cause, then: {command}"));
         }
         if !owner.delivering {
             let why = owner.trouble.clone().unwrap_or_else(|| "its producer is being opened".to_owned());
@@ -135,6 +139,12 @@ impl<'a> Condition<'a> {
     fn shortfall(&self, scene: &Scene, now: &Assignment, owner: &WriterReport) -> String {
         if let Some(trouble) = &owner.trouble {
             return format!("{trouble}; it goes on trying");
+        }
+        if owner.stalled_ms >= STALL_SHOWN_MS_MIN {
+            let (name, seconds) = (scene.node_name(now.owner), owner.stalled_ms / 1_000);
+            return format!(
+                "{name} has waited {seconds} s for Kafka; nothing lost (kept in memory), it goes on trying"
+            );
         }
         if self.redundancy == Redundancy::Single || self.redundant() {
             return String::new();

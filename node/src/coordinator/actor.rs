@@ -10,12 +10,13 @@ use std::{
 use tokio::sync::{broadcast, mpsc, watch};
 
 use super::{
+    damping::Damping,
     facts::{self, Reports},
     health::Health,
 };
 use crate::{
     clock::wall_ms,
-    control::{self, State},
+    control::{self, State, WriterFacts},
     model::{
         command::{Command, Outcome, Proposal},
         connector::Writer,
@@ -81,6 +82,7 @@ pub struct Coordinator {
     leads: watch::Sender<bool>,
     events: broadcast::Sender<Event>,
     health: Health,
+    damping: Damping,
     reports: Reports,
     was_up: BTreeMap<NodeId, bool>,
     born: Instant,
@@ -104,6 +106,7 @@ pub fn coordinator(raft: RaftHandle, name: String, spawner: Spawner) -> (Handle,
         leads,
         events,
         health: Health::default(),
+        damping: Damping::default(),
         reports: Reports::new(),
         was_up: BTreeMap::new(),
         born: Instant::now(),
@@ -151,6 +154,7 @@ impl Coordinator {
         if leads {
             let members: Vec<NodeId> = self.raft.state().borrow().nodes().keys().copied().collect();
             self.reports.clear();
+            self.damping.clear();
             for node in self.health.lead(members, self.now_ms()) {
                 self.probe(node);
             }
@@ -203,8 +207,8 @@ impl Coordinator {
         self.reports.retain(|id, _| members.contains(id));
         self.publish(&state, now_ms);
         let nodes = facts::nodes(&state, &self.reports, |id| self.health.is_up(id, now_ms));
-        let writers = facts::writers(&state, &self.reports);
-        for placement in control::solve(&nodes, &writers) {
+        let writers = facts::writers(&state, &self.reports, |writer| self.damping.holds(writer, now_ms));
+        for (placement, facts) in control::solve(&nodes, &writers).into_iter().zip(&writers) {
             let Some(writer) = state.writers().get(&placement.writer) else { continue };
             if differs(writer, placement.owner, placement.standby) {
                 let command = Command::Assign {
@@ -214,7 +218,9 @@ impl Coordinator {
                     owner: placement.owner,
                     standby: placement.standby,
                 };
-                self.propose(command).await;
+                if self.propose(command).await {
+                    self.damp(facts, placement.owner, now_ms);
+                }
             }
         }
         for (writer, assignment) in facts::restarted_owners(&state, &self.reports) {
@@ -226,17 +232,34 @@ impl Coordinator {
         }
     }
 
-    async fn propose(&self, command: Command) {
+    /// Notes a move away from an owner that lives but does not deliver.
+    fn damp(&mut self, facts: &WriterFacts, to: Option<NodeId>, now_ms: u64) {
+        let Some(from) = facts.assignment.as_ref().map(|a| a.owner).filter(|from| Some(*from) != to) else { return };
+        let Some(report) = self.reports.get(&from).filter(|_| self.health.is_up(from, now_ms)) else { return };
+        let stalled_ms = report.writers.get(&facts.id.0).map_or(0, |writer| writer.stalled_ms);
+        if facts.owner_delivers == Some(false) && stalled_ms > 0 {
+            let text = format!("{} wrote nothing for {stalled_ms} ms, though its standby reaches Kafka", report.name);
+            let connector =
+                self.raft.state().borrow().writers().get(&facts.id).and_then(|w| w.connectors.first().cloned());
+            self.event_of(&connector.unwrap_or_default(), "owner.replaced", text);
+            self.damping.moved(&facts.id, now_ms);
+        }
+    }
+
+    /// True when it was done.
+    async fn propose(&self, command: Command) -> bool {
         let text = format!("{command:?}");
         let proposal = Proposal { request_id: String::new(), proposed_at_ms: wall_ms(), command };
         match self.raft.propose(proposal).await {
             Ok(Outcome::Done { revision }) => {
                 tracing::info!(revision, command = %text, "coordinator.assigned");
+                return true;
             }
             // Somebody was quicker, or the state moved on: the next round sees it.
             Ok(outcome) => tracing::debug!(?outcome, command = %text, "coordinator.refused"),
             Err(error) => tracing::warn!(%error, command = %text, "coordinator.unproposed"),
         }
+        false
     }
 
     fn publish(&mut self, state: &Arc<State>, now_ms: u64) {
@@ -259,13 +282,17 @@ impl Coordinator {
     }
 
     fn event(&self, kind: &str, message: String) {
+        self.event_of("", kind, message);
+    }
+
+    fn event_of(&self, connector: &str, kind: &str, message: String) {
         tracing::info!(%message, "{kind}");
         // Nobody listening is nobody to tell.
         let _ = self.events.send(Event {
             at_ms: wall_ms(),
             kind: kind.to_owned(),
             node: self.name.clone(),
-            connector: String::new(),
+            connector: connector.to_owned(),
             epoch: 0,
             message,
             attributes: BTreeMap::new(),

@@ -12,6 +12,17 @@ use crate::{
     },
 };
 
+/// An owner that lives but has not committed what waits for this long is replaced by a standby that reaches Kafka and
+/// holds everything. A slow commit takes 0.4 s, a takeover of an open transaction 1 s, a broker's pause about as much:
+/// longer than these, and far below the 10 s after which the broker itself would end the transaction. A standby that does
+/// not hold everything never replaces it: that would lose messages, and waiting loses none.
+const STALLED_MS_MAX: u64 = 3_000;
+/// When Kafka comes back for everybody, the standby may see it first, as an owner tries in growing intervals. So it must
+/// have reached Kafka for a part of the owner's wait, which gives the owner the time to come back by itself.
+const REACHED_SHARE: u64 = 3;
+/// The largest such time: above the owner's longest pause and one opening.
+const REACHED_MS_MAX: u64 = 10_000;
+
 /// The last report of every node that has one.
 pub(super) type Reports = BTreeMap<NodeId, NodeReport>;
 
@@ -29,8 +40,13 @@ pub(super) fn nodes(state: &State, reports: &Reports, is_up: impl Fn(NodeId) -> 
         .collect()
 }
 
-pub(super) fn writers(state: &State, reports: &Reports) -> Vec<WriterFacts> {
-    state.writers().iter().map(|(id, writer)| writer_facts(state, reports, id, writer)).collect()
+/// `held` says which streams stay with a living owner for now, whether it delivers or not.
+pub(super) fn writers(state: &State, reports: &Reports, held: impl Fn(&WriterId) -> bool) -> Vec<WriterFacts> {
+    let of = |(id, writer)| {
+        let facts = writer_facts(state, reports, id, writer);
+        WriterFacts { hold: facts.hold && held(id), ..facts }
+    };
+    state.writers().iter().map(of).collect()
 }
 
 fn writer_facts(state: &State, reports: &Reports, id: &WriterId, writer: &Writer) -> WriterFacts {
@@ -52,10 +68,19 @@ fn writer_facts(state: &State, reports: &Reports, id: &WriterId, writer: &Writer
         assignment: writer.assignment.clone(),
         wanted_owner: writer.wanted_owner,
         redundant: !reading || owner.is_some_and(|report| report.redundant && report.standby == assigned_standby),
-        owner_delivers: owner.map(|report| !report.needs_epoch),
-        standby_ready: standby.is_some_and(|report| report.subscription.connected),
-        hold: false,
+        owner_delivers: owner.map(|report| !report.needs_epoch && report.stalled_ms < STALLED_MS_MAX),
+        standby_ready: owner.zip(standby).is_some_and(|(owner, standby)| {
+            // An owner that lost its memory holds nothing: its standby is the better one even while Kafka is away.
+            standby.subscription.connected && (owner.needs_epoch || could_deliver(owner, standby))
+        }),
+        // A crash is never held.
+        hold: owner.is_some_and(|report| !report.needs_epoch),
     }
+}
+
+/// Whether the standby could deliver all that the owner waits with.
+fn could_deliver(owner: &WriterReport, standby: &WriterReport) -> bool {
+    standby.redundant && standby.kafka_reached_ms >= (owner.stalled_ms / REACHED_SHARE).clamp(1, REACHED_MS_MAX)
 }
 
 /// A node's report on a writer, if it speaks of the present epoch.
@@ -82,4 +107,104 @@ pub(super) fn restarted_owners(state: &State, reports: &Reports) -> Vec<(WriterI
         .filter(|(id, assignment)| waiting(id, assignment))
         .map(|(id, assignment)| (id.clone(), assignment.clone()))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        command::{Command, Proposal},
+        connector::{Config, NodeRecord},
+        ids::{ClusterId, Epoch},
+        report::SubscriptionReport,
+    };
+
+    const OWNER: NodeId = 1;
+    const STANDBY: NodeId = 2;
+
+    /// One running connector owned by node 1 with node 2 as standby, both connected to their feed.
+    fn scene(change: impl Fn(&mut WriterReport, &mut WriterReport)) -> (State, Reports) {
+        let mut state = State::default();
+        let node = |id: NodeId| NodeRecord { id, name: format!("n{id}"), ..NodeRecord::default() };
+        let config = [("websocket.url", "ws://feed"), ("kafka.topic", "t")];
+        let config: Config = config.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+        let target = TargetState::Running;
+        let mut commands = vec![
+            Command::InitCluster { id: ClusterId("c".to_owned()), name: "c".to_owned() },
+            Command::PutNode { node: node(OWNER) },
+            Command::PutNode { node: node(STANDBY) },
+            Command::CreateConnector { name: "prices".to_owned(), config, target },
+        ];
+        let mut index = 0;
+        let mut apply = |state: &mut State, command| {
+            index += 1;
+            state.apply(index, &Proposal { request_id: index.to_string(), proposed_at_ms: 0, command });
+        };
+        commands.drain(..).for_each(|command| apply(&mut state, command));
+        let writer = state.writers().keys().next().unwrap().clone();
+        let command = Command::Assign {
+            writer: writer.clone(),
+            expected_epoch: Epoch::default(),
+            expected_standby: None,
+            owner: Some(OWNER),
+            standby: Some(STANDBY),
+        };
+        apply(&mut state, command);
+        let epoch = state.writers()[&writer].assignment.as_ref().unwrap().epoch;
+        let report = |role| {
+            let subscription = SubscriptionReport { connected: true, ..SubscriptionReport::default() };
+            WriterReport { role, epoch, subscription, ..WriterReport::default() }
+        };
+        let (mut owner, mut standby) = (report(Role::Owner), report(Role::Standby));
+        change(&mut owner, &mut standby);
+        let node =
+            |id, report| NodeReport { id, writers: [(writer.0.clone(), report)].into(), ..NodeReport::default() };
+        (state, [(OWNER, node(OWNER, owner)), (STANDBY, node(STANDBY, standby))].into())
+    }
+
+    fn owner_after(held: bool, change: impl Fn(&mut WriterReport, &mut WriterReport)) -> Option<NodeId> {
+        let (state, reports) = scene(change);
+        let nodes = nodes(&state, &reports, |_| true);
+        let placed = crate::control::solve(&nodes, &writers(&state, &reports, |_| held));
+        placed.first().unwrap().owner
+    }
+
+    #[test]
+    fn an_owner_that_waits_for_kafka_is_replaced_by_a_standby_that_reaches_it() {
+        let stalled = |owner: &mut WriterReport, standby: &mut WriterReport| {
+            owner.stalled_ms = STALLED_MS_MAX;
+            standby.redundant = true;
+            standby.kafka_reached_ms = STALLED_MS_MAX / REACHED_SHARE;
+        };
+        assert_eq!(owner_after(false, stalled), Some(STANDBY));
+        assert_eq!(owner_after(true, stalled), Some(OWNER), "it was moved a moment ago");
+        let but = |more: fn(&mut WriterReport, &mut WriterReport)| {
+            owner_after(false, |owner, standby| {
+                stalled(owner, standby);
+                more(owner, standby);
+            })
+        };
+        assert_eq!(but(|owner, _| owner.stalled_ms -= 1), Some(OWNER), "not yet");
+        assert_eq!(but(|_, standby| standby.kafka_reached_ms = 0), Some(OWNER), "Kafka is down for all");
+        assert_eq!(but(|_, standby| standby.subscription.connected = false), Some(OWNER), "the standby has no feed");
+        assert_eq!(but(|_, standby| standby.redundant = false), Some(OWNER), "the owner alone holds some messages");
+    }
+
+    #[test]
+    fn when_kafka_comes_back_for_all_the_owner_gets_time_to_go_on() {
+        let reached = |kafka_reached_ms| {
+            owner_after(false, |owner, standby| {
+                owner.stalled_ms = 60_000;
+                standby.redundant = true;
+                standby.kafka_reached_ms = kafka_reached_ms;
+            })
+        };
+        assert_eq!(reached(REACHED_MS_MAX - 1), Some(OWNER));
+        assert_eq!(reached(REACHED_MS_MAX), Some(STANDBY), "it is back for the standby only");
+    }
+
+    #[test]
+    fn a_restarted_owner_is_replaced_even_while_kafka_is_away_or_the_stream_is_held() {
+        assert_eq!(owner_after(true, |owner, _| owner.needs_epoch = true), Some(STANDBY));
+    }
 }

@@ -1,12 +1,14 @@
 //! Who lives, and who should own what: presence of all nodes at the leader, and the leader's assignments.
 //!
 //! Every node keeps one `client` stream to the leader; `server` feeds them to the `actor`, which runs on every node and
-//! decides only while its node leads. `health` (who is up) and `facts` (what placement is told) are pure.
+//! decides only while its node leads. `health` (who is up), `facts` (what placement is told) and `damping` (how long a moved
+//! stream stays) are pure.
 //! Killing a healthy owner by mistake costs one takeover and no data, because Kafka fences; so this room prefers to be
 //! quick. It never stops a writer: it only proposes assignments.
 
 mod actor;
 mod client;
+mod damping;
 mod facts;
 mod health;
 mod server;

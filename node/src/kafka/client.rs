@@ -26,6 +26,7 @@ use super::{
     options::{HIDDEN_RETRY_MS, MESSAGE_TIMEOUT_MS, Options, Target},
     record::{HEADER_KEY, OutRecord, STAMP_BYTES, cluster_tag},
 };
+use crate::faults::{self, Bug, Point};
 
 /// Spins 1 ms per slice (see above), so 0.4 % of a core; bounds how long a finished client lingers.
 const POLL_SLICE_MS: u64 = 250;
@@ -124,6 +125,7 @@ impl Client {
 
     /// Writes `records` in one transaction. On any error this client is finished.
     pub(super) fn write(&self, records: &[OutRecord], commit_within: Duration) -> Result<Written, Error> {
+        faults::point(Point::OwnerBeforeBegin);
         let began = Instant::now();
         self.producer.begin_transaction().map_err(|e| error::at_begin(&e))?;
         let deadline = began + Duration::from_millis(REPORTS_MS_MAX);
@@ -140,8 +142,12 @@ impl Client {
             let why = format!("{} of {} records had no delivery report", reports.missing, records.len());
             return Err(Error::Aborted { why });
         }
+        faults::point(Point::OwnerAfterProduce);
         let committing = Instant::now();
-        self.producer.commit_transaction(commit_within).map_err(|e| error::at_commit(&e))?;
+        match self.producer.commit_transaction(commit_within).map_err(|e| error::at_commit(&e)) {
+            Err(Error::OutcomeUnknown { .. }) if faults::bug(Bug::UnknownCommitIsSuccess) => {}
+            outcome => outcome?,
+        }
         // librdkafka re-sends an EndTxn that timed out or lost its connection, with the same epoch and without telling
         // (rdkafka_txnmgr.c:2231, 2316), but never sooner than this. A late first copy would end a *later* transaction
         // of the same producer. So a slow commit, though it is one, is the last of its producer.

@@ -20,7 +20,7 @@ pub enum Error {
     Aborted { why: String },
     #[error("kafka at {bootstrap} did not answer within {waited_ms} ms ({why}); check address, network and brokers")]
     Unreachable { bootstrap: String, waited_ms: u64, why: String },
-    #[error("topic {topic} {why}; create it or allow its creation")]
+    #[error("topic {topic} {why}; create it")]
     TopicMissing { topic: String, why: String },
     /// Trying again changes nothing: configuration, authorization, or a record that Kafka does not take.
     #[error("kafka refuses {what}: {why}")]

@@ -18,5 +18,5 @@ pub use error::{Error, Retry};
 pub use options::{Options, Target};
 pub use producer::{Committed, FencedProducer, Warm};
 pub use record::OutRecord;
-pub use tail::{Tail, TailReader, TailRecord};
+pub use tail::{EndOffsets, Tail, TailReader, TailRecord};
 pub use topic::{TopicCreation, TopicInfo, ensure_topic};

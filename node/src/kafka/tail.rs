@@ -22,6 +22,7 @@ use super::{
     options::Options,
     record::{HEADER_KEY, Stamp, cluster_tag},
 };
+use crate::faults::{self, Point};
 
 const CONNECT_MS_MAX: u64 = 1_000;
 const CONNECT_BACKOFF_MS: u64 = 1_000;
@@ -53,10 +54,15 @@ pub struct Tail {
     pub other_cluster: usize,
     /// Highest epoch among `records`; above the reader's own it means that the reader is not the owner any more.
     pub epoch_max: u64,
+    /// When the newest of the cluster's records was read off the wire, by its writer's clock; 0 without any.
+    pub received_at_ns_max: u64,
     /// The topic no longer holds all that was asked for (retention, or it was made anew): records may be missing here
     /// that were written, so that writing them again would duplicate them.
     pub truncated: bool,
 }
+
+/// The end of every partition, once it is known.
+pub type EndOffsets = oneshot::Receiver<Result<Vec<(i32, i64)>, Error>>;
 
 type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
@@ -102,9 +108,14 @@ impl TailReader {
     /// Returns the end of every partition: the offset after the last committed record and its marker, or the first
     /// record of the oldest open transaction.
     pub async fn end_offsets(&self) -> Result<Vec<(i32, i64)>, Error> {
+        self.ask_end_offsets()?.await.unwrap_or(Err(Error::Closed))
+    }
+
+    /// Asks for `end_offsets` without waiting; a reader that ends drops the reply.
+    pub fn ask_end_offsets(&self) -> Result<EndOffsets, Error> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::EndOffsets(reply)).map_err(|_| Error::Closed)?;
-        answer.await.unwrap_or(Err(Error::Closed))
+        Ok(answer)
     }
 }
 
@@ -214,6 +225,7 @@ impl Reader {
                         // A record after the end came after the call; it would not be wrong, but it is not asked for.
                         if message.offset() < progress.end {
                             tail.add(&message, cluster);
+                            faults::point(Point::OpeningInTail);
                         }
                     }
                     if tail.records.len() > self.options.tail_records_max {
@@ -266,6 +278,7 @@ impl Tail {
             return;
         }
         self.epoch_max = self.epoch_max.max(stamp.epoch);
+        self.received_at_ns_max = self.received_at_ns_max.max(stamp.received_at_ns);
         self.records.push(TailRecord {
             epoch: stamp.epoch,
             sequence: stamp.sequence,

@@ -53,7 +53,7 @@ pub async fn ensure_topic(options: &Options, topic: &str, creation: &TopicCreati
     }
     let missing = |why: &str| Error::TopicMissing { topic: topic.to_owned(), why: why.to_owned() };
     if !creation.create {
-        return Err(missing("does not exist and may not be created by this connector"));
+        return Err(missing("does not exist and this connector may not create it"));
     }
     create(options, topic, creation, deadline).await?;
     loop {

@@ -45,6 +45,14 @@ pub struct WriterReport {
     pub aligned: bool,
     /// Owner: aligned and one commit cut later; without it a second fault loses data.
     pub redundant: bool,
+    /// Owner: for how long records have been waiting without a commit, in milliseconds; 0 when nothing waits, and when
+    /// it has failed for good.
+    #[serde(default)]
+    pub stalled_ms: u64,
+    /// Standby: for how long Kafka has answered all its questions, in milliseconds. Asked only while the owner's acks
+    /// stay away, 0 otherwise.
+    #[serde(default)]
+    pub kafka_reached_ms: u64,
     /// Owner by an assignment from before this process started: what it had in memory is gone, so it may only begin
     /// under a new epoch (sequences are dense per epoch).
     #[serde(default)]

@@ -82,6 +82,28 @@ impl Rate {
     }
 }
 
+/// For how long an owner has had something to write without a commit.
+#[derive(Debug, Default)]
+pub(super) struct Stall {
+    since_ms: Option<u64>,
+}
+
+impl Stall {
+    /// Something waits at `now_ms`, or nothing does. Returns the milliseconds since the first such moment.
+    pub(super) fn look(&mut self, waiting: bool, now_ms: u64) -> u64 {
+        if !waiting {
+            self.since_ms = None;
+            return 0;
+        }
+        now_ms.saturating_sub(*self.since_ms.get_or_insert(now_ms))
+    }
+
+    /// A commit: what still waits has only just begun to.
+    pub(super) fn committed(&mut self) {
+        self.since_ms = None;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +121,18 @@ mod tests {
         latency.turn(2 * LATENCY_TURN_MS);
         assert_eq!(latency.quantile_ms(0.5), 0.0, "the one before does not");
         assert_eq!(Latency::default().quantile_ms(0.5), 0.0);
+    }
+
+    #[test]
+    fn a_stall_lasts_from_the_first_thing_that_waits_to_a_commit() {
+        let mut stall = Stall::default();
+        assert_eq!(stall.look(false, 1_000), 0);
+        assert_eq!(stall.look(true, 2_000), 0);
+        assert_eq!(stall.look(true, 5_500), 3_500);
+        stall.committed();
+        assert_eq!(stall.look(true, 6_000), 0, "a commit is a sign of life, however much waits behind it");
+        assert_eq!(stall.look(true, 6_100), 100);
+        assert_eq!(stall.look(false, 6_200), 0);
     }
 
     #[test]

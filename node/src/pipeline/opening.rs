@@ -15,6 +15,7 @@ use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Dura
 use twinfeed_dedup::{Fingerprint, RecordId, SubscriptionId, TailRecord};
 
 use crate::{
+    faults::{self, Bug, Point},
     kafka,
     model::ids::{Epoch, WriterId},
 };
@@ -34,6 +35,8 @@ pub type Confirm =
 /// Records read back when a takeover has no acked offsets to start from: a best effort, as such a standby was never
 /// redundant, but it keeps most of the overlap from being written twice.
 const RECENT_RECORDS: i64 = 10_000;
+/// Offsets looked back at where no record matters but the time of the last one; every other may be a commit marker.
+const LAST_OFFSETS: i64 = 20;
 
 /// Bounds a whole opening; what hangs longer is tried again from the start.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(30);
@@ -54,6 +57,8 @@ pub(super) struct Opened {
     pub(super) producer: kafka::FencedProducer,
     pub(super) tail: Vec<TailRecord>,
     pub(super) offsets: Offsets,
+    /// When the last message that is in the topic was read off the wire; None when there is none.
+    pub(super) last_received_at_ms: Option<u64>,
 }
 
 /// Why the writer may not write now.
@@ -111,18 +116,24 @@ pub(super) async fn open(plan: Plan) -> Result<Opened, Error> {
 }
 
 async fn sequence(plan: Plan) -> Result<Opened, Error> {
-    if plan.ask_first && !(plan.confirm)(plan.writer.clone(), plan.epoch).await.map_err(Error::Unconfirmed)? {
+    let checked_before = faults::bug(Bug::CheckBeforeInit);
+    if (plan.ask_first || checked_before)
+        && !(plan.confirm)(plan.writer.clone(), plan.epoch).await.map_err(Error::Unconfirmed)?
+    {
         return Err(Error::NotOwner(plan.epoch));
     }
     let Warm { producer, tail } = match plan.warm {
         Some(warm) => warm,
         None => {
-            kafka::ensure_topic(&plan.kafka, &plan.target.topic, &plan.creation).await?;
+            find_topic(&plan).await?;
             Warm::connect(&plan.kafka, &plan.transactional_id, &plan.target)?
         }
     };
+    faults::pass(Point::OpeningBeforeInit).await;
     let producer = producer.open().await?;
-    match (plan.confirm)(plan.writer, plan.epoch).await {
+    faults::pass(Point::OpeningAfterInit).await;
+    let confirmed = if checked_before { Ok(true) } else { (plan.confirm)(plan.writer, plan.epoch).await };
+    match confirmed {
         Ok(true) => {}
         Ok(false) => {
             producer.close();
@@ -133,10 +144,12 @@ async fn sequence(plan: Plan) -> Result<Opened, Error> {
             return Err(Error::Unconfirmed(error));
         }
     }
+    faults::pass(Point::OpeningAfterCheck).await;
     let mut offsets: Offsets = tail.end_offsets().await?.into_iter().collect();
-    let recent = |end: i64| (end - RECENT_RECORDS).max(0);
+    let back = |end: i64, by: i64| (end - by).max(0);
+    let recent = |end: i64| back(end, RECENT_RECORDS);
     let from: Vec<(i32, i64)> = match &plan.tail_from {
-        TailFrom::End => Vec::new(),
+        TailFrom::End => offsets.iter().map(|(&p, &end)| (p, back(end, LAST_OFFSETS))).collect(),
         TailFrom::Recent => offsets.iter().map(|(&p, &end)| (p, recent(end))).collect(),
         TailFrom::Offsets(acked) => {
             offsets.iter().map(|(&p, &end)| (p, acked.get(&p).copied().unwrap_or(recent(end)))).collect()
@@ -144,7 +157,7 @@ async fn sequence(plan: Plan) -> Result<Opened, Error> {
     };
     let from: Vec<(i32, i64)> = from.into_iter().filter(|(p, start)| offsets.get(p) > Some(start)).collect();
     if from.is_empty() {
-        return Ok(Opened { producer, tail: Vec::new(), offsets });
+        return Ok(Opened { producer, tail: Vec::new(), offsets, last_received_at_ms: None });
     }
     let read = tail.read(&from).await?;
     offsets.extend(read.next_offsets);
@@ -154,7 +167,27 @@ async fn sequence(plan: Plan) -> Result<Opened, Error> {
             truncated = read.truncated, "writer.tail_incomplete"
         );
     }
-    Ok(Opened { producer, tail: read.records.into_iter().map(tail_record).collect(), offsets })
+    faults::pass(Point::OpeningAfterTail).await;
+    let last_received_at_ms = (read.received_at_ns_max > 0).then_some(read.received_at_ns_max / 1_000_000);
+    let records = match &plan.tail_from {
+        // Nothing of them can be among what this node holds.
+        TailFrom::End => Vec::new(),
+        TailFrom::Recent | TailFrom::Offsets(_) => read.records,
+    };
+    let tail = records.into_iter().map(tail_record).collect();
+    Ok(Opened { producer, tail, offsets, last_received_at_ms })
+}
+
+/// Only a first start creates its topic. One that is gone later was deleted by somebody, who should hear of it.
+async fn find_topic(plan: &Plan) -> Result<(), kafka::Error> {
+    let written_before = matches!(&plan.tail_from, TailFrom::Offsets(known) if !known.is_empty());
+    let creation = kafka::TopicCreation { create: plan.creation.create && !written_before, ..plan.creation.clone() };
+    match kafka::ensure_topic(&plan.kafka, &plan.target.topic, &creation).await {
+        Err(kafka::Error::TopicMissing { topic, .. }) if written_before => {
+            Err(kafka::Error::TopicMissing { topic, why: "is gone, though this stream has written to it".to_owned() })
+        }
+        found => found.map(drop),
+    }
 }
 
 fn tail_record(record: kafka::TailRecord) -> TailRecord {

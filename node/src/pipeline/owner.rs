@@ -5,6 +5,7 @@ use twinfeed_dedup::{Merge, Notice, Observed, SubscriptionId, TailRecord};
 
 use super::{Charge, Ledger, Payload, opening::Offsets, outbox::Outbox};
 use crate::{
+    faults::{self, Point},
     kafka::OutRecord,
     model::{
         frame::Frame,
@@ -181,6 +182,7 @@ impl Owner {
     /// Kafka has the batch in flight: a fingerprint counts as seen, and a frame as resolved, only from here on.
     /// Returns the records for the meters.
     pub(super) fn committed(&mut self, next_offsets: impl IntoIterator<Item = (i32, i64)>) -> Vec<OutRecord> {
+        faults::point(Point::OwnerAfterCommit);
         for (partition, offset) in next_offsets {
             let known = self.offsets.entry(partition).or_insert(0);
             *known = (*known).max(offset);

@@ -8,7 +8,10 @@ use super::{
     owner::Owner,
     standby::{Next, Standby},
 };
-use crate::model::{ids::Epoch, relay::StandbyMessage};
+use crate::{
+    clock::wall_ms,
+    model::{ids::Epoch, relay::StandbyMessage},
+};
 
 /// What a writer is at a time.
 pub(super) enum Phase {
@@ -23,6 +26,15 @@ pub(super) struct Opening {
     pub(super) epoch: Epoch,
     pub(super) retention: Box<Retention<Payload>>,
     pub(super) tail_from: TailFrom,
+    /// Everything that the former owner had is here or in the topic.
+    pub(super) redundant: bool,
+}
+
+impl Opening {
+    /// When the first frame that waits here was read off the wire; now, if none does.
+    pub(super) fn first_received_at_ms(&self) -> u64 {
+        self.retention.oldest_retained().map_or_else(wall_ms, |frame| frame.payload.received_at_ns / 1_000_000)
+    }
 }
 
 /// What the relay brings.

@@ -12,7 +12,7 @@ use twinfeed_dedup::{Notice, Retention};
 
 use super::{
     Payload,
-    meter::{Latency, Rate},
+    meter::{Latency, Rate, Stall},
     options::{Emit, Options},
     owner::{Counts, Owner},
     standby::Standby,
@@ -28,6 +28,11 @@ use crate::{
     telemetry::{FeedMetrics, FeedSide, Metrics, ReconnectReason, StateLabel, StateMetrics, WriterMetrics},
 };
 
+/// A refusal that lasts this long is a failure. librdkafka itself waits 3 s for a topic that it has known.
+const REFUSED_MS_MAX: u64 = 3_000;
+/// Drops of this long make one event.
+const DROPS_SUMMED_MS: u64 = 10_000;
+
 pub(super) struct Progress {
     connector: String,
     node: String,
@@ -40,8 +45,16 @@ pub(super) struct Progress {
     report: WriterReport,
     latency: Latency,
     rate: Rate,
+    stall: Stall,
     state: StateMetrics,
     was_live: bool,
+    /// Since when Kafka has refused, without a pause, what only an operator can change.
+    refused_since_ms: Option<u64>,
+    kafka_failed: Option<String>,
+    feed_failed: Option<String>,
+    /// Dropped and not yet reported.
+    dropped_unsaid: u64,
+    dropped_said_at_ms: Option<u64>,
 }
 
 impl Progress {
@@ -58,8 +71,14 @@ impl Progress {
             report,
             latency: Latency::default(),
             rate: Rate::default(),
+            stall: Stall::default(),
             state: options.metrics.state(&options.connector),
             was_live: false,
+            refused_since_ms: None,
+            kafka_failed: None,
+            feed_failed: None,
+            dropped_unsaid: 0,
+            dropped_said_at_ms: None,
         }
     }
 
@@ -93,6 +112,9 @@ impl Progress {
             };
             self.rate = Rate::default();
             self.latency = Latency::default();
+            self.stall = Stall::default();
+            self.refused_since_ms = None;
+            self.kafka_failed = None;
             self.feed = self.all_metrics.feed(&self.connector, side(role));
             self.metrics.owner.set(i64::from(role == Role::Owner));
             self.metrics.epoch.set(epoch.0 as i64);
@@ -109,18 +131,26 @@ impl Progress {
                 .to_owned()
         };
         self.event("takeover.started", message, &[("redundant", redundant.to_string())]);
-        if !redundant {
-            self.event(
-                "gap",
-                "takeover without redundancy; bounds: since the former owner's last commit".to_owned(),
-                &[],
-            );
-        }
+    }
+
+    /// Messages between these two may be missing: read off the wire by the former owner, and by this node.
+    pub(super) fn gap(&mut self, last_ms: u64, first_ms: u64) {
+        self.metrics.gap_events.inc();
+        self.event(
+            "gap",
+            format!(
+                "the stream was taken up without redundancy: messages between {last_ms} and {first_ms} (ms since 1970) \
+                 may be missing, a few around them doubled"
+            ),
+            &[("from_ms", last_ms.to_string()), ("to_ms", first_ms.to_string())],
+        );
     }
 
     pub(super) fn live(&mut self, epoch: Epoch, tail_records: usize, replayed: usize) {
         self.report.delivering = true;
         self.report.trouble = None;
+        self.refused_since_ms = None;
+        self.kafka_failed = None;
         self.out.send_replace(self.report.clone());
         let kind = if self.was_live { "writer.recovered" } else { "writer.live" };
         self.was_live = true;
@@ -137,9 +167,9 @@ impl Progress {
         self.event("fenced", format!("epoch {epoch} is not this node's any more; nothing more is written"), &[]);
     }
 
-    pub(super) fn write_failed(&mut self, epoch: Epoch, error: &kafka::Error) {
+    pub(super) fn write_failed(&mut self, epoch: Epoch, error: &kafka::Error, now_ms: u64) {
         self.report.delivering = false;
-        self.trouble(error);
+        self.cannot_write(error, now_ms);
         self.event("writer.interrupted", format!("epoch {epoch}: {error}; the producer is opened anew"), &[]);
     }
 
@@ -154,20 +184,43 @@ impl Progress {
         );
     }
 
+    /// A write or an opening failed. What Kafka goes on refusing (a deleted topic, a right taken away) is a failure for
+    /// an operator; a moment of it is not, as a broker that has just started may not know a topic yet.
+    pub(super) fn cannot_write(&mut self, error: &kafka::Error, now_ms: u64) {
+        self.trouble(error);
+        if error.retry() != kafka::Retry::Never {
+            self.refused_since_ms = None;
+            return;
+        }
+        let since_ms = *self.refused_since_ms.get_or_insert(now_ms);
+        if self.kafka_failed.is_none() && now_ms.saturating_sub(since_ms) >= REFUSED_MS_MAX {
+            let text = error.to_string();
+            tracing::error!(connector = %self.connector, error = %text, "writer.failed");
+            self.event("writer.failed", format!("{text}; what the feed sends is kept up to the buffer's limit"), &[]);
+            self.kafka_failed = Some(text);
+        }
+    }
+
+    /// Whether only an operator can help.
+    pub(super) fn has_failed(&self) -> bool {
+        self.kafka_failed.is_some()
+    }
+
+    /// Present trouble that may pass. The same again with other figures is no news.
     pub(super) fn trouble(&mut self, error: &dyn std::error::Error) {
         let text = error.to_string();
-        if self.report.trouble.as_ref() != Some(&text) {
+        if !self.report.trouble.as_ref().is_some_and(|known| same_but_for_figures(known, &text)) {
             tracing::warn!(connector = %self.connector, error = %text, "writer.trouble");
             self.event("writer.trouble", text.clone(), &[]);
-            self.report.trouble = Some(text);
         }
+        self.report.trouble = Some(text);
     }
 
     // --- subscriptions -----------------------------------------------------------------------------------------
 
     pub(super) fn subscription_opened(&mut self, subscription: u64) {
         self.feed.connected(SystemTime::now());
-        self.report.failed = None;
+        self.feed_failed = None;
         self.event("subscription.opened", format!("subscription {subscription:016x} is connected"), &[]);
     }
 
@@ -179,7 +232,7 @@ impl Progress {
     pub(super) fn connect_failed(&mut self, reason: &str, attempt: u32, retry_in_ms: u64) {
         self.feed.disconnected(ReconnectReason::Connect);
         if retry_in_ms == u64::MAX {
-            self.report.failed = Some(format!("the subscription gave up after {attempt} attempts: {reason}"));
+            self.feed_failed = Some(format!("the subscription gave up after {attempt} attempts: {reason}"));
         }
         // The first and every tenth: a feed that is down for an hour must not flood the log.
         if attempt == 1 || attempt.is_multiple_of(10) {
@@ -201,8 +254,19 @@ impl Progress {
     }
 
     pub(super) fn overflow(&mut self, dropped: u64) {
-        self.metrics.gap_events.inc();
         self.metrics.gap_messages.inc_by(dropped);
+        self.dropped_unsaid += dropped;
+    }
+
+    /// A full buffer drops with every frame: the first drop is reported at once, what follows as a sum.
+    fn say_dropped(&mut self, now_ms: u64) {
+        let rested = self.dropped_said_at_ms.is_none_or(|at| now_ms.saturating_sub(at) >= DROPS_SUMMED_MS);
+        if self.dropped_unsaid == 0 || !rested {
+            return;
+        }
+        let dropped = std::mem::take(&mut self.dropped_unsaid);
+        self.dropped_said_at_ms = Some(now_ms);
+        self.metrics.gap_events.inc();
         self.event(
             "gap",
             format!("the buffer limit was reached: the {dropped} oldest waiting messages were dropped"),
@@ -247,6 +311,7 @@ impl Progress {
             self.latency.record(us);
             self.metrics.end_to_end_latency.observe(us as f64 / 1e6);
         }
+        self.stall.committed();
         self.report.records_committed += records.len() as u64;
         self.metrics.acked.inc_by(records.len() as u64);
         self.metrics.batch_messages.observe(records.len() as f64);
@@ -257,7 +322,7 @@ impl Progress {
 
     // --- state -------------------------------------------------------------------------------------------------
 
-    pub(super) fn owning(&mut self, owner: &Owner, producer_open: bool, held_bytes: usize) {
+    pub(super) fn owning(&mut self, owner: &Owner, producer_open: bool, held_bytes: usize, now_ms: u64) {
         let status = owner.merge.status();
         self.report.standby = owner.connected_standby();
         let redundant = status.redundant && self.report.standby.is_some();
@@ -281,6 +346,7 @@ impl Progress {
         self.report.redundant = redundant;
         self.report.unacked_records = (status.ready_records + status.in_flight_records) as u64;
         self.report.retained_frames = status.joining_frames as u64;
+        self.stalled(self.report.unacked_records > 0, now_ms);
         let metrics = &self.metrics;
         metrics.aligned.set(i64::from(status.standby_aligned));
         metrics.at_risk.set(i64::from(!redundant));
@@ -290,19 +356,28 @@ impl Progress {
         metrics.queue_bytes.set(held_bytes as i64);
     }
 
-    pub(super) fn standing(&mut self, standby: &Standby, held_bytes: usize) {
+    /// What has failed for good is for an operator: another node would meet the same.
+    fn stalled(&mut self, waiting: bool, now_ms: u64) {
+        self.report.stalled_ms = self.stall.look(waiting && self.report.failed.is_none(), now_ms);
+    }
+
+    pub(super) fn standing(&mut self, standby: &Standby, held_bytes: usize, now_ms: u64) {
+        self.report.kafka_reached_ms = standby.reach.reached_ms(now_ms);
         self.report.redundant = standby.retention.is_redundant();
         self.report.retained_frames = standby.retention.retained_frames() as u64;
         self.metrics.retained_frames.set(self.report.retained_frames as i64);
         self.metrics.retained_bytes.set(held_bytes as i64);
     }
 
-    pub(super) fn opening(&mut self, retention: &Retention<Payload>) {
+    pub(super) fn opening(&mut self, retention: &Retention<Payload>, now_ms: u64) {
         self.report.delivering = false;
         self.report.retained_frames = retention.retained_frames() as u64;
+        self.stalled(self.report.retained_frames > 0, now_ms);
     }
 
     pub(super) fn publish(&mut self, now_ms: u64, feed: &SubscriptionReport) {
+        self.say_dropped(now_ms);
+        self.report.failed = self.kafka_failed.clone().or_else(|| self.feed_failed.clone());
         self.rate.sample(now_ms, self.report.records_committed);
         self.report.records_per_second = self.rate.per_second();
         self.latency.turn(now_ms);
@@ -326,6 +401,13 @@ impl Progress {
             changed
         });
     }
+}
+
+/// Error texts carry durations and counts, which differ with every attempt.
+fn same_but_for_figures(a: &str, b: &str) -> bool {
+    let without =
+        |text: &str| text.split(|c: char| c.is_ascii_digit()).filter(|s| !s.is_empty()).collect::<Vec<_>>().join("#");
+    without(a) == without(b)
 }
 
 fn side(role: Role) -> FeedSide {
@@ -367,5 +449,17 @@ fn describe(notice: &Notice, wall: impl Fn(u64) -> u64) -> (&'static str, String
             ),
         ),
         other => ("merge.notice", format!("{other:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::same_but_for_figures;
+
+    #[test]
+    fn errors_that_differ_in_figures_only_are_the_same() {
+        assert!(same_but_for_figures("no answer within 9999 ms", "no answer within 10001 ms"));
+        assert!(!same_but_for_figures("no answer within 9999 ms", "topic t1 is gone"));
+        assert!(!same_but_for_figures("2 of 3 failed", "2 of 3 timed out"));
     }
 }

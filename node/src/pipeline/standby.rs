@@ -2,16 +2,20 @@
 
 use std::collections::VecDeque;
 
-use twinfeed_dedup::{Retention, SnapshotError, SubscriptionId};
+use twinfeed_dedup::{Retention, SnapshotError, SubscriptionId, ToStandby};
 
 use super::{
     Payload,
     opening::{Offsets, Warm},
+    reach::Reach,
 };
-use crate::model::{
-    frame::Frame,
-    ids::Epoch,
-    relay::{OwnerMessage, OwnerSession, StandbyMessage},
+use crate::{
+    faults::{self, Point},
+    model::{
+        frame::Frame,
+        ids::Epoch,
+        relay::{OwnerMessage, OwnerSession, StandbyMessage},
+    },
 };
 
 /// Frames in one relay message; bounds the message at about 64 KiB of usual frames.
@@ -25,6 +29,7 @@ pub(super) struct Standby {
     /// Offsets of the last ack: where a takeover starts reading.
     pub(super) acked: Option<Offsets>,
     pub(super) warm: Option<Warm>,
+    pub(super) reach: Reach,
     incarnation: u64,
     received_through: u64,
     session: Option<OwnerSession>,
@@ -61,6 +66,7 @@ impl Standby {
             retention,
             acked: None,
             warm: None,
+            reach: Reach::default(),
             incarnation: rand::random(),
             received_through: 0,
             session: None,
@@ -113,7 +119,7 @@ impl Standby {
     }
 
     /// Acts on a message of the owner.
-    pub(super) fn heard(&mut self, message: OwnerMessage) -> Result<Heard, SnapshotError> {
+    pub(super) fn heard(&mut self, message: OwnerMessage, now_ms: u64) -> Result<Heard, SnapshotError> {
         match message {
             OwnerMessage::Welcome { next } => return Ok(self.welcome(&next)),
             OwnerMessage::Merge { number, committed, message } => {
@@ -121,9 +127,16 @@ impl Standby {
                 if number <= self.received_through {
                     return Ok(Heard::Nothing);
                 }
+                if matches!(&message, ToStandby::Ack(ack) if !ack.resolved.is_empty()) {
+                    faults::point(Point::StandbyBeforeRelease);
+                }
                 self.retention.receive(message)?;
                 self.received_through = number;
-                self.acked = Some(committed.into_iter().collect());
+                let committed = Some(committed.into_iter().collect());
+                if committed != self.acked {
+                    self.reach.progressed(now_ms);
+                    self.acked = committed;
+                }
                 if self.retention.is_redundant() {
                     // The owner holds or has written everything from before this subscription; frames of ended ones
                     // that it never knew would stay for ever.
@@ -169,6 +182,13 @@ impl Standby {
             self.retention.subscribed(id);
             self.queue.push_back(Queued::new(id));
         }
+    }
+
+    /// Keeps frames of the own subscription.
+    pub(super) fn retain(&mut self, frames: impl Iterator<Item = twinfeed_dedup::Frame<Payload>>) {
+        faults::point(Point::StandbyBeforeRetain);
+        frames.for_each(|frame| self.retention.frame(frame));
+        faults::point(Point::StandbyBeforeSend);
     }
 
     /// A connection came up.
@@ -241,6 +261,11 @@ impl Standby {
         }
         let next = first_index + frames.len() as u64;
         (!frames.is_empty()).then_some((StandbyMessage::Frames { subscription: id.0, first_index, frames }, next))
+    }
+
+    /// Finds out whether Kafka can be reached from here, while the owner's acks stay away.
+    pub(super) fn look(&mut self, now_ms: u64) {
+        self.reach.look(self.warm.as_ref(), self.retention.retained_frames() > 0, now_ms);
     }
 
     /// Confirms to the owner what has been received. A confirmation dropped at a full channel is made up by the next.

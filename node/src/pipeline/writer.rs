@@ -4,11 +4,7 @@
 //! takeover sequence, still retaining), `Owning` (merge and commit), `Deposed` (fenced; waits for the worker's word).
 //! A producer that was fenced never reopens by itself: the assignment is confirmed first.
 
-use std::{
-    future::Future,
-    pin::Pin,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -23,12 +19,14 @@ use super::{
     opening::{self, Opened, TailFrom, Warm},
     options::Options,
     owner::{Counts, Heard, Owner},
+    pending::{Pending, poll, sleep_until},
     phase::{Opening, Phase, Relayed},
     progress::Progress,
     standby::{self, Next, Standby},
     subscription::Numbering,
 };
 use crate::{
+    faults::{self, Bug},
     feed,
     kafka::{self, Committed, FencedProducer, OutRecord},
     model::{
@@ -46,26 +44,15 @@ const HOUSEKEEPING: Duration = Duration::from_millis(50);
 const AFTER_COMMIT_MIN: Duration = Duration::from_millis(2);
 /// Resolution of the runtime's timer.
 const TIMER_GRAIN: Duration = Duration::from_millis(1);
-/// First and largest pause between openings that failed.
+/// First and largest pause between openings that failed. One that meets silence takes ten seconds by itself.
 const REOPEN_MIN: Duration = Duration::from_millis(100);
-const REOPEN_MAX: Duration = Duration::from_secs(5);
+const REOPEN_MAX: Duration = Duration::from_secs(1);
+/// Only an operator can help; once he has, it goes on by itself.
+const REOPEN_FAILED: Duration = Duration::from_secs(5);
 /// A stopping owner commits what it has for at most this long.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// Feed events waiting for the actor; each holds up to a few hundred frames. A full channel stops the socket read.
 const FEED_EVENTS_MAX: usize = 64;
-
-type Pending<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
-
-async fn poll<T>(pending: &mut Pending<T>) -> T {
-    match pending {
-        Some(future) => {
-            let output = future.await;
-            *pending = None;
-            output
-        }
-        None => std::future::pending().await,
-    }
-}
 
 type WriteResult = (FencedProducer, Result<Committed, kafka::Error>);
 
@@ -168,10 +155,11 @@ impl Writer {
         let phase = std::mem::replace(&mut self.phase, Phase::Deposed);
         self.phase = match (phase, role) {
             (Phase::Standing(standby), Role::Owner { epoch }) => {
-                self.progress.takeover_started(epoch, standby.retention.is_redundant());
+                let redundant = standby.retention.is_redundant();
+                self.progress.takeover_started(epoch, redundant);
                 let Standby { retention, acked, warm, .. } = *standby;
                 let tail_from = acked.map_or(TailFrom::Recent, TailFrom::Offsets);
-                self.begin_opening(epoch, retention, tail_from, warm)
+                self.begin_opening(epoch, retention, tail_from, (warm, redundant))
             }
             (Phase::Standing(mut standby), Role::Standby { epoch }) => {
                 if standby.epoch != epoch {
@@ -181,7 +169,7 @@ impl Writer {
             }
             (Phase::Opening(opening), Role::Owner { epoch }) if opening.epoch == epoch => Phase::Opening(opening),
             (Phase::Opening(opening), Role::Owner { epoch }) => {
-                self.begin_opening(epoch, *opening.retention, opening.tail_from, None)
+                self.begin_opening(epoch, *opening.retention, opening.tail_from, (None, opening.redundant))
             }
             (Phase::Opening(opening), Role::Standby { epoch }) => {
                 self.close();
@@ -191,7 +179,7 @@ impl Writer {
             (Phase::Owning(_) | Phase::Deposed, Role::Owner { epoch }) => {
                 self.close();
                 let retention = self.fresh_retention();
-                self.begin_opening(epoch, retention, TailFrom::End, None)
+                self.begin_opening(epoch, retention, TailFrom::End, (None, false))
             }
             (Phase::Owning(_) | Phase::Deposed, Role::Standby { epoch }) => {
                 self.close();
@@ -215,16 +203,8 @@ impl Writer {
 
     fn stand_by(&mut self, epoch: Epoch, retention: Retention<Payload>) -> Phase {
         let mut standby = Standby::new(epoch, retention, self.numbering.live());
-        standby.warm = self.warm_up();
+        standby.warm = self.options.warm_up();
         Phase::Standing(Box::new(standby))
-    }
-
-    /// Pre-connected clients make a takeover tens of milliseconds shorter; without them it still works.
-    fn warm_up(&self) -> Option<Warm> {
-        let options = &self.options;
-        Warm::connect(&options.kafka, &options.transactional_id, &options.target)
-            .inspect_err(|error| tracing::warn!(connector = %options.connector, %error, "writer.not_warm"))
-            .ok()
     }
 
     fn begin_opening(
@@ -232,10 +212,10 @@ impl Writer {
         epoch: Epoch,
         retention: Retention<Payload>,
         tail_from: TailFrom,
-        warm: Option<Warm>,
+        (warm, redundant): (Option<Warm>, bool),
     ) -> Phase {
         self.opening = Some(Box::pin(opening::open(self.options.plan(epoch, tail_from.clone(), warm, false))));
-        Phase::Opening(Opening { epoch, retention: Box::new(retention), tail_from })
+        Phase::Opening(Opening { epoch, retention: Box::new(retention), tail_from, redundant })
     }
 
     /// Lets go of producer and pending work. Whatever they still had in the air is fenced by the next owner's init.
@@ -275,7 +255,10 @@ impl Writer {
                 self.depose();
             }
             Err(error) => {
-                self.progress.trouble(&error);
+                match &error {
+                    opening::Error::Kafka(error) => self.progress.cannot_write(error, self.now_ms()),
+                    other => self.progress.trouble(other),
+                }
                 self.retry_opening_later();
             }
         }
@@ -284,18 +267,22 @@ impl Writer {
     fn retry_opening_later(&mut self) {
         let jitter = 0.5 + rand::random::<f64>() / 2.0;
         self.reopen_at = Some(Instant::now() + self.reopen_pause.mul_f64(jitter));
-        self.reopen_pause = (self.reopen_pause * 2).min(REOPEN_MAX);
+        let longest = if self.progress.has_failed() { REOPEN_FAILED } else { REOPEN_MAX };
+        self.reopen_pause = (self.reopen_pause * 2).min(longest);
     }
 
     fn go_live(&mut self, opened: Opened) {
         let now_ms = self.now_ms();
-        let Opened { producer, tail, offsets } = opened;
+        let Opened { producer, tail, offsets, last_received_at_ms } = opened;
         self.producer = Some(producer);
         self.reopen_pause = REOPEN_MIN;
         let phase = std::mem::replace(&mut self.phase, Phase::Deposed);
         self.phase = match phase {
             Phase::Opening(opening) => {
                 let (epoch, tail_records) = (opening.epoch, tail.len());
+                if let Some(last) = last_received_at_ms.filter(|_| !opening.redundant) {
+                    self.progress.gap(last, opening.first_received_at_ms());
+                }
                 let merge = self.merge(opening, tail);
                 let mut owner = Owner::new(epoch, merge, offsets, self.ledger.clone());
                 owner.merge.own_subscription(self.numbering.live(), now_ms);
@@ -327,7 +314,7 @@ impl Writer {
     /// before it are known to be new. After a takeover they are not.
     fn merge(&self, opened: Opening, tail: Vec<TailRecord>) -> Merge<Payload> {
         let (options, now_ms) = (self.options.merge.clone(), self.now_ms());
-        let Opening { epoch, retention, tail_from } = opened;
+        let Opening { epoch, retention, tail_from, .. } = opened;
         if !matches!(tail_from, TailFrom::End) {
             return Merge::take_over(options, epoch.0, *retention, tail, now_ms);
         }
@@ -404,7 +391,7 @@ impl Writer {
             // the check says whether this node may go on, the tail says whether the batch is in the topic.
             Err(error) => {
                 producer.close();
-                self.progress.write_failed(owner.epoch, &error);
+                self.progress.write_failed(owner.epoch, &error, now_ms);
                 if let kafka::Error::Rejected { sequence: Some(sequence), .. } = &error
                     && let Some(record) = owner.leave_out(*sequence)
                 {
@@ -463,7 +450,7 @@ impl Writer {
                 let (numbering, ledger) = (&mut self.numbering, &self.ledger);
                 let frames = frames.into_iter().filter_map(|frame| numbering.number(subscription, frame, ledger));
                 match &mut self.phase {
-                    Phase::Standing(standby) => frames.for_each(|frame| standby.retention.frame(frame)),
+                    Phase::Standing(standby) => standby.retain(frames),
                     Phase::Opening(opening) => frames.for_each(|frame| opening.retention.frame(frame)),
                     Phase::Owning(owner) => {
                         let counts = owner.frames(frames, now_ms);
@@ -498,7 +485,7 @@ impl Writer {
                 self.progress.relay_ended(true);
             }
             (Phase::Standing(standby), Relayed::FromOwner(Next::Message(Some(message)))) => {
-                match standby.heard(message) {
+                match standby.heard(message, now_ms) {
                     Ok(standby::Heard::Nothing) => {}
                     Ok(standby::Heard::Forgotten) => standby.start_over(self.numbering.renew()),
                     Err(error) => {
@@ -510,8 +497,11 @@ impl Writer {
             }
             (Phase::Standing(_), Relayed::FromOwner(Next::Room)) => self.send_on(),
             (Phase::Standing(standby), Relayed::FromOwner(Next::Message(None))) => {
-                let stood = standby.session_ended();
+                let (stood, epoch) = (standby.session_ended(), standby.epoch);
                 self.progress.relay_ended(stood);
+                if stood && faults::bug(Bug::SelfPromotion) {
+                    self.assume(Role::Owner { epoch });
+                }
             }
             _ => {}
         }
@@ -530,15 +520,16 @@ impl Writer {
                     owner.merge.idle_cut(now_ms);
                 }
                 let producing = self.producer.is_some() || self.writing.is_some();
-                self.progress.owning(owner, producing, self.ledger.bytes());
+                self.progress.owning(owner, producing, self.ledger.bytes(), now_ms);
                 self.tell(now_ms);
             }
             Phase::Standing(standby) => {
                 standby.confirm();
                 standby.send();
-                self.progress.standing(standby, self.ledger.bytes());
+                standby.look(now_ms);
+                self.progress.standing(standby, self.ledger.bytes(), now_ms);
             }
-            Phase::Opening(opening) => self.progress.opening(&opening.retention),
+            Phase::Opening(opening) => self.progress.opening(&opening.retention, now_ms),
             Phase::Deposed => {}
         }
         self.limit();
@@ -582,12 +573,5 @@ impl Writer {
             }
         }
         self.close();
-    }
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
     }
 }

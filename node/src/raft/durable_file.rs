@@ -8,6 +8,8 @@ use std::{
     path::Path,
 };
 
+use crate::faults::{self, Point};
+
 /// Writes `path` by way of `path` + ".tmp", with mode 0600: connector configurations may hold secrets.
 pub(super) fn replace(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -19,7 +21,9 @@ pub(super) fn replace(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
         file.write_all(part)?;
     }
     file.sync_all()?;
+    faults::point(Point::BeforeRename);
     fs::rename(&tmp, path)?;
+    faults::point(Point::AfterRename);
     sync_directory(path.parent().unwrap_or(Path::new(".")))
 }
 

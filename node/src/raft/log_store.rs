@@ -28,7 +28,10 @@ use super::{
     log_rows::{self, COMMITTED_KEY, Decoder, LAYOUT, LAYOUT_KEY, NODE_ID_KEY, PURGED_KEY, VOTE_KEY},
     type_config::{Entry, LogId, StorageError, TypeConfig, Vote},
 };
-use crate::model::ids::NodeId;
+use crate::{
+    faults::{self, Bug, Point},
+    model::ids::NodeId,
+};
 
 /// Writes that may wait for the log thread. openraft asks for one at a time; the rest is slack.
 const WRITES_QUEUED_MAX: usize = 16;
@@ -236,6 +239,9 @@ impl Trees {
 
     fn make_durable(&self) -> sled::Result<()> {
         self.db.flush()?;
+        if faults::bug(Bug::FlushWithoutFdatasync) {
+            return Ok(());
+        }
         if let Err(e) = self.db_file.sync_data() {
             tracing::error!(error = %e, "fdatasync of the raft log failed: aborting, restart re-reads what is on disk");
             std::process::abort();
@@ -361,7 +367,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
-        self.write(Change::Vote(json(vote))).await.map_err(|e| StorageIOError::write_vote(e).into())
+        faults::pass(Point::BeforeSaveVote).await;
+        self.write(Change::Vote(json(vote))).await.map_err(StorageIOError::write_vote)?;
+        faults::pass(Point::AfterSaveVote).await;
+        Ok(())
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
@@ -383,7 +392,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I::IntoIter: OptionalSend,
     {
         let entries = entries.into_iter().collect();
+        faults::pass(Point::BeforeAppend).await;
         self.write(Change::Append(entries)).await.map_err(StorageIOError::write_logs)?;
+        faults::pass(Point::AfterAppend).await;
         callback.log_io_completed(Ok(()));
         Ok(())
     }

@@ -14,10 +14,8 @@ use tokio_util::sync::CancellationToken;
 use self::running::Running;
 pub use self::start::Settings;
 use crate::{
-    clock::wall_ms,
     control::{self, RoleChange, RoleSpec},
     model::{
-        event::Event,
         ids::{NodeId, WriterId},
         report::{Role, WriterReports},
     },
@@ -119,7 +117,6 @@ impl Worker {
                 RoleChange::Stop { writer, .. } => self.stop(&writer),
                 RoleChange::Start { writer, to } => self.start(&writer, to),
                 RoleChange::Change { writer, from, to } if from.revisions != to.revisions => {
-                    self.announce_reopening(&writer, &to);
                     self.stop(&writer);
                     self.start(&writer, to);
                 }
@@ -127,22 +124,6 @@ impl Worker {
             }
         }
         self.publish();
-    }
-
-    /// A change of the configuration, or a restart, closes the subscription before the new one is open.
-    fn announce_reopening(&self, writer: &WriterId, to: &RoleSpec) {
-        if to.role == Role::Owner {
-            (self.settings.emit)(Event {
-                at_ms: wall_ms(),
-                kind: "gap".to_owned(),
-                node: self.settings.node.clone(),
-                connector: writer.0.clone(),
-                epoch: to.epoch.0,
-                message: "reopened for a change or a restart: what the feed sends until it is live again is missing"
-                    .to_owned(),
-                attributes: BTreeMap::new(),
-            });
-        }
     }
 
     /// A writer whose predecessor still drains is started by a later comparison.

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
     control::{RoleSpec, State},
+    faults::{self, Bug},
     feed, kafka,
     model::{connector::Line, ids::WriterId, spec::ConnectorSpec},
     pipeline::{self, Confirm, ConfirmError, Emit},
@@ -55,7 +56,7 @@ pub(super) fn options(
         node: settings.node.clone(),
         feed: feed::Subscription { url, spec: feed, dial: settings.dial.clone() },
         kafka,
-        transactional_id: writer.transactional_id(state.cluster_id()),
+        transactional_id: transactional_id(settings, state, writer),
         target: kafka::Target::new(&spec.topic.name),
         creation: kafka::TopicCreation {
             create: spec.topic.create,
@@ -63,7 +64,7 @@ pub(super) fn options(
             replication_factor: spec.topic.replication_factor.map_or(-1, i32::from),
             properties: spec.topic.properties.clone(),
         },
-        merge: twinfeed_dedup::Options { span_ms: spec.dedup_span_ms, ..twinfeed_dedup::Options::default() },
+        merge: faults::seeded(twinfeed_dedup::Options { span_ms: spec.dedup_span_ms, ..Default::default() }),
         commit_interval: Duration::from_millis(spec.commit_interval_ms),
         buffer_bytes_max: usize::try_from(spec.buffer_bytes_max).unwrap_or(usize::MAX),
         confirm: confirm(raft.clone()),
@@ -71,6 +72,12 @@ pub(super) fn options(
         spawner: spawner.clone(),
         metrics: settings.metrics.clone(),
     })
+}
+
+/// The same on every node and for every epoch: that is what fences.
+fn transactional_id(settings: &Settings, state: &State, writer: &WriterId) -> String {
+    let id = writer.transactional_id(state.cluster_id());
+    if faults::bug(Bug::NoFencing) { format!("{id}.{}", settings.node) } else { id }
 }
 
 /// The connector's own properties win over the node's.
@@ -85,6 +92,9 @@ fn confirm(raft: RaftHandle) -> Confirm {
     Arc::new(move |writer, epoch| {
         let raft = raft.clone();
         Box::pin(async move {
+            if faults::bug(Bug::SelfPromotion) {
+                return Ok(true);
+            }
             let me = raft.status().borrow().node_id;
             raft.confirm_assignment(&writer, epoch, me).await.map_err(|error| ConfirmError(error.to_string()))
         })

@@ -13,6 +13,9 @@ const ENDED_LISTED_MAX: usize = 200;
 pub struct Ledger {
     pub pattern: PatternArgs,
     pub messages_per_second: f64,
+    /// When message 0 was due, milliseconds since 1970; None before the schedule begins.
+    #[serde(default)]
+    pub began_at_ms: Option<u64>,
     /// First message that a subscriber was sent; None before any.
     pub first_n: Option<u64>,
     /// Last message that a subscriber was sent.
@@ -41,7 +44,8 @@ pub struct SubscriberEntry {
 impl Ledger {
     pub(super) fn new(pattern: PatternArgs, messages_per_second: f64) -> Self {
         let (covered, connections) = (Vec::new(), Vec::new());
-        Self { pattern, messages_per_second, first_n: None, last_n: None, finished: false, covered, connections }
+        let (began_at_ms, first_n, last_n, finished) = (None, None, None, false);
+        Self { pattern, messages_per_second, began_at_ms, first_n, last_n, finished, covered, connections }
     }
 
     /// Number of messages that at least one subscriber was sent.

@@ -25,6 +25,7 @@ use super::{
     subscriber::Subscriber,
 };
 use crate::{
+    clock::wall_ms,
     supervise::{Spawner, TaskHandle, TaskKind},
     tools::pattern::Pattern,
 };
@@ -168,7 +169,7 @@ impl Shared {
         let path = path.to_owned();
         ledger.opened(SubscriberEntry { id, path, first_n, next_n: first_n, connected_at_ms, ended: None });
         if ledger.live().count() >= self.args.wait_subscribers {
-            self.begin();
+            self.begin(&mut ledger);
         }
         id
     }
@@ -188,11 +189,12 @@ impl Shared {
         self.check_finished();
     }
 
-    fn begin(&self) {
+    fn begin(&self, ledger: &mut Ledger) {
         self.started.send_if_modified(|started| {
             let first = started.is_none();
             if first {
                 *started = Some(Instant::now());
+                ledger.began_at_ms = Some(wall_ms());
             }
             first
         });
@@ -202,7 +204,7 @@ impl Shared {
         let due = self.started.borrow().map_or(0, |started| self.schedule(0).common(started.elapsed(), self.end()));
         self.end.send_replace(Some(due));
         // A feed that nobody waited for long enough to begin ends all the same.
-        self.begin();
+        self.begin(&mut self.ledger());
         self.check_finished();
     }
 

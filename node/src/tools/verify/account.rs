@@ -12,6 +12,8 @@ use crate::tools::pattern::{Identity, Pattern};
 const SILENCE_LISTED_MS_MIN: u64 = 25;
 /// Silences listed, at most; the longest ones.
 const SILENCES_MAX: usize = 100;
+/// Runs of missing messages listed, at most.
+const MISSING_MAX: usize = 1_000;
 /// Findings told in words, at most.
 const FINDINGS_MAX: usize = 20;
 /// Message numbers of one chunk of the books.
@@ -21,6 +23,8 @@ const CHUNK: u64 = 4096;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Provenance {
     pub epoch: u64,
+    /// Dense within the epoch.
+    pub sequence: u64,
     pub subscription: u64,
     /// Of the frame in its subscription.
     pub index: u64,
@@ -61,6 +65,8 @@ pub struct Verdict {
     pub reordered: u64,
     /// Records of an older epoch behind records of a newer one.
     pub zombies: u64,
+    /// Holes and repetitions in the sequence within an epoch.
+    pub sequence_breaks: u64,
     /// Records that are no message of this feed, or of a message that nobody was sent.
     pub foreign: u64,
     pub longest_silence_ms: u64,
@@ -68,14 +74,28 @@ pub struct Verdict {
     pub silences: Vec<Silence>,
     /// Epochs seen, in order of their first record.
     pub epochs: Vec<u64>,
+    /// What is not in the topic, in order.
+    pub missing: Vec<Missing>,
+    /// Lost repeats that lie in none of them: which of several equal messages is missing cannot be told.
+    pub missing_elsewhere: u64,
     /// The first things that are wrong, in words.
     pub findings: Vec<String>,
 }
 
+/// Neighbouring messages that are not in the topic: lost, or sent to nobody because nobody was connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Missing {
+    pub first: u64,
+    pub last: u64,
+    /// When the feed sent them, milliseconds since 1970; 0 when that is not known.
+    pub from_ms: u64,
+    pub to_ms: u64,
+}
+
 impl Verdict {
-    /// True if nothing was lost, doubled, reordered, or written by a zombie.
+    /// True if nothing was lost, doubled, reordered, written by a zombie, or out of sequence.
     pub fn holds(&self) -> bool {
-        (self.lost, self.duplicated, self.reordered, self.zombies) == (0, 0, 0, 0)
+        self.lost + self.duplicated + self.reordered + self.zombies + self.sequence_breaks == 0
     }
 
     /// The figures on one line.
@@ -88,7 +108,13 @@ impl Verdict {
         if let Some(longest) = self.silences.first() {
             line.push_str(&format!(" before_offset={}", longest.offset));
         }
-        line.push_str(&format!(" zombies={} foreign={} epochs={}", self.zombies, self.foreign, self.epochs.len()));
+        line.push_str(&format!(
+            " zombies={} sequence_breaks={} foreign={} epochs={}",
+            self.zombies,
+            self.sequence_breaks,
+            self.foreign,
+            self.epochs.len()
+        ));
         line
     }
 }
@@ -112,6 +138,9 @@ pub struct Verifier {
     foreign: u64,
     reordered: u64,
     zombies: u64,
+    sequence_breaks: u64,
+    /// Epoch and sequence of the last record by partition.
+    last_sequence: HashMap<i32, (u64, u64)>,
     /// Last frame index by partition and subscription.
     last_index: HashMap<(i32, u64), u64>,
     /// Last message number by partition, for records without provenance.
@@ -133,6 +162,8 @@ impl Verifier {
             foreign: 0,
             reordered: 0,
             zombies: 0,
+            sequence_breaks: 0,
+            last_sequence: HashMap::new(),
             last_index: HashMap::new(),
             last_n: HashMap::new(),
             last_epoch: HashMap::new(),
@@ -198,6 +229,8 @@ impl Verifier {
             }
         }
         let silences = self.silences.clone();
+        let (missing, repeats_within) = self.missing(covered);
+        let lost_repeats: u64 = expected_shared.iter().zip(&self.shared).map(|(e, s)| e.saturating_sub(*s)).sum();
         Verdict {
             sent,
             written: self.written,
@@ -205,13 +238,53 @@ impl Verifier {
             duplicated,
             reordered: self.reordered,
             zombies: self.zombies,
+            sequence_breaks: self.sequence_breaks,
             // What was written and matches nothing that was sent: messages of another run.
             foreign: self.foreign + (self.written - met),
             longest_silence_ms: silences.first().map_or(0, |silence| silence.ms),
             silences,
             epochs: self.epochs.clone(),
+            missing,
+            missing_elsewhere: lost_repeats.saturating_sub(repeats_within),
             findings,
         }
+    }
+
+    /// Runs of messages that are not in the topic, and how many covered repeats lie within them. A repeat between two
+    /// missing messages belongs to the run: nobody can tell whether it is there.
+    fn missing(&self, covered: &[(u64, u64)]) -> (Vec<Missing>, u64) {
+        let (mut runs, mut repeats): (Vec<Missing>, u64) = (Vec::new(), 0);
+        let (mut open, mut pending, mut next) = (false, 0, covered.first().map_or(0, |range| range.0));
+        let mut add = |first: u64, last: u64, open: &mut bool| {
+            if *open && let Some(run) = runs.last_mut() {
+                run.last = last;
+            } else if runs.len() < MISSING_MAX {
+                runs.push(Missing { first, last, from_ms: 0, to_ms: 0 });
+            }
+            *open = true;
+        };
+        for &(from, to) in covered {
+            if next < from {
+                add(next, from - 1, &mut open);
+                repeats += std::mem::take(&mut pending);
+            }
+            for n in from..to {
+                match self.pattern.identity(n) {
+                    Identity::Shared(_) => pending += u64::from(open),
+                    Identity::Unique(n) if self.sighting(n).times == 0 => {
+                        add(n, n, &mut open);
+                        repeats += std::mem::take(&mut pending);
+                    }
+                    Identity::Unique(_) => {
+                        // Repeats at the edge of a run may be missing with it.
+                        repeats += std::mem::take(&mut pending);
+                        open = false;
+                    }
+                }
+            }
+            next = to;
+        }
+        (runs, repeats)
     }
 
     fn listen(&mut self, record: &Record<'_>) {
@@ -254,7 +327,14 @@ impl Verifier {
 
     fn check_provenance(&mut self, record: &Record<'_>, provenance: Provenance) {
         let Record { partition, offset, .. } = *record;
-        let Provenance { epoch, subscription, index } = provenance;
+        let Provenance { epoch, sequence, subscription, index } = provenance;
+        // A writer of one partition: its records of an epoch are neighbours by sequence.
+        let before = self.last_sequence.insert(partition, (epoch, sequence));
+        if let Some((_, last)) = before.filter(|(of, last)| *of == epoch && last + 1 != sequence) {
+            self.sequence_breaks += 1;
+            let text = || format!("offset {offset}: sequence {sequence} of epoch {epoch} follows {last}");
+            find(&mut self.findings, text);
+        }
         let last = self.last_index.insert((partition, subscription), index);
         if let Some(last) = last.filter(|last| *last >= index) {
             self.reordered += 1;

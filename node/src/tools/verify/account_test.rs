@@ -12,11 +12,17 @@ fn pattern() -> Pattern {
 
 /// What a faultless run writes: every message once, stamped with two subscriptions in turn and an epoch that rises.
 fn faultless() -> Vec<(u64, Provenance)> {
-    let stamp = |n: u64| Provenance { epoch: 1 + n / 1_000, subscription: 7 + n % 2, index: n };
+    let stamp = |n: u64| Provenance { epoch: 1 + n / 1_000, sequence: n, subscription: 7 + n % 2, index: n };
     (0..SENT).map(|n| (n, stamp(n))).collect()
 }
 
+/// Judges records whose sequences are as dense as a writer makes them, whatever was done to the list.
 fn judge(records: &[(u64, Provenance)]) -> Verdict {
+    let numbered = (0..).zip(records).map(|(sequence, (n, p))| (*n, Provenance { sequence, ..*p }));
+    judge_as_stamped(&numbered.collect::<Vec<_>>())
+}
+
+fn judge_as_stamped(records: &[(u64, Provenance)]) -> Verdict {
     let pattern = pattern();
     let mut verifier = Verifier::new(pattern.clone());
     for (offset, (n, provenance)) in (0..).zip(records) {
@@ -102,6 +108,15 @@ fn a_record_of_an_old_epoch_behind_a_new_one_is_a_zombies() {
 }
 
 #[test]
+fn a_hole_and_a_repetition_in_the_sequence_of_an_epoch_are_told() {
+    let mut records = faultless();
+    assert_eq!(judge_as_stamped(&records).sequence_breaks, 0);
+    records[500].1.sequence = 499;
+    let verdict = judge_as_stamped(&records);
+    assert_eq!((verdict.sequence_breaks, verdict.lost, verdict.holds()), (2, 0, false));
+}
+
+#[test]
 fn messages_that_nobody_was_sent_are_not_missed_and_others_are_foreign() {
     let pattern = pattern();
     let mut verifier = Verifier::new(pattern.clone());
@@ -116,6 +131,35 @@ fn messages_that_nobody_was_sent_are_not_missed_and_others_are_foreign() {
     let verdict = verifier.verdict(&[(0, 100), (150, 200)]);
     assert_eq!((verdict.sent, verdict.lost, verdict.duplicated, verdict.foreign), (150, 0, 0, 2), "{verdict:?}");
     assert!(verdict.holds());
+}
+
+#[test]
+fn what_is_missing_is_listed_in_runs() {
+    let mut records = faultless();
+    let pattern = pattern();
+    records.retain(|(n, _)| !(400..500).contains(n));
+    let verdict = judge(&records);
+    let [run] = verdict.missing[..] else { panic!("{:?}", verdict.missing) };
+    assert!((400..405).contains(&run.first) && (495..500).contains(&run.last), "{run:?}");
+    assert_eq!((verdict.lost, verdict.missing_elsewhere), (100, 0));
+
+    let mut verifier = Verifier::new(pattern.clone());
+    for n in (0..100).chain(150..200) {
+        let payload = pattern.payload(n);
+        let (offset, provenance) = (n as i64, None);
+        verifier.record(&Record { partition: 0, offset, payload: &payload, provenance, arrived_at_ms: 0 });
+    }
+    let verdict = verifier.verdict(&[(0, 100), (150, 200)]);
+    let [run] = verdict.missing[..] else { panic!("{:?}", verdict.missing) };
+    assert_eq!((run.first, run.last, verdict.lost), (100, 149, 0), "nobody was sent them, and nobody has them");
+}
+
+#[test]
+fn a_lost_repeat_without_a_run_is_missing_elsewhere() {
+    let mut records = faultless();
+    records.remove(first(shared, 500));
+    let verdict = judge(&records);
+    assert_eq!((verdict.missing.len(), verdict.missing_elsewhere), (0, 1));
 }
 
 #[test]

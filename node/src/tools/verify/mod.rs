@@ -92,11 +92,14 @@ struct Truth {
     sent: u64,
     /// Nothing more will be sent.
     finished: bool,
+    /// When message 0 was due, milliseconds since 1970, and how many come a second; None without a ledger.
+    schedule: Option<(u64, f64)>,
 }
 
 impl From<&Ledger> for Truth {
     fn from(ledger: &Ledger) -> Self {
-        Self { covered: ledger.covered.clone(), sent: ledger.sent(), finished: ledger.finished }
+        let schedule = ledger.began_at_ms.map(|at| (at, ledger.messages_per_second));
+        Self { covered: ledger.covered.clone(), sent: ledger.sent(), finished: ledger.finished, schedule }
     }
 }
 
@@ -134,7 +137,7 @@ pub async fn verify(args: &Args, stop: impl Future<Output = ()>) -> Result<Verdi
         None => {
             let covered = vec![(args.first, args.last.unwrap_or(args.first).saturating_add(1))];
             let sent = covered[0].1.saturating_sub(args.first);
-            (Pattern::new(args.pattern.clone())?, Truth { covered, sent, finished: true })
+            (Pattern::new(args.pattern.clone())?, Truth { covered, sent, finished: true, schedule: None })
         }
     };
     let wait = Duration::from_millis(args.topic_wait_ms);
@@ -148,6 +151,12 @@ pub async fn verify(args: &Args, stop: impl Future<Output = ()>) -> Result<Verdi
     }
     let truth = known.borrow().clone();
     let mut verdict = verifier.verdict(&truth.covered);
+    if let Some((began_at_ms, rate)) = truth.schedule {
+        let due_ms = |n: u64| began_at_ms + (n as f64 * 1_000.0 / rate) as u64;
+        for missing in &mut verdict.missing {
+            (missing.from_ms, missing.to_ms) = (due_ms(missing.first), due_ms(missing.last));
+        }
+    }
     if !args.follow {
         // Records that were all there already arrive as fast as they can be read: their gaps say nothing.
         (verdict.silences, verdict.longest_silence_ms) = (Vec::new(), 0);

@@ -100,6 +100,6 @@ async fn partitions(consumer: &Arc<StreamConsumer>, topic: &str) -> BTreeSet<i32
 /// Where a record came from. The one place that knows how records are stamped.
 pub(super) fn provenance(message: &BorrowedMessage<'_>) -> Option<Provenance> {
     let stamped = message.headers()?.iter().find(|header| header.key == HEADER_KEY)?;
-    let Stamp { epoch, subscription, index, .. } = Stamp::decode(stamped.value?)?;
-    Some(Provenance { epoch, subscription, index })
+    let Stamp { epoch, sequence, subscription, index, .. } = Stamp::decode(stamped.value?)?;
+    Some(Provenance { epoch, sequence, subscription, index })
 }

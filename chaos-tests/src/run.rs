@@ -1,0 +1,84 @@
+//! Runs stories: sets the stage, repeats the fault, waits for recovery, closes the books and has them judged.
+
+use std::time::Instant;
+
+use rand::{SeedableRng as _, rngs::StdRng};
+
+use crate::{
+    stage::Stage,
+    story::Story,
+    verdict::{RunResult, Verdict},
+};
+
+/// How to run a story.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Faults in all.
+    pub runs: usize,
+    /// Of the first stage; each further stage takes the next.
+    pub seed: u64,
+    /// Messages a second of the numbered feed, where the story leaves it open.
+    pub rate: u64,
+    /// Judge silences too: only on a quiet machine and a release build.
+    pub strict: bool,
+    /// One of the seeded bugs, for the suite's check of itself.
+    pub bug: Option<String>,
+}
+
+/// Runs a story stage by stage and hands each result to `report`; the worst verdict.
+pub fn run(story: &dyn Story, settings: &Settings, mut report: impl FnMut(&RunResult)) -> Verdict {
+    let per_stage = story.facts().faults_per_stage.max(1);
+    let mut worst = Verdict::Pass;
+    let (mut left, mut seed) = (settings.runs.max(1), settings.seed);
+    while left > 0 {
+        let faults = left.min(per_stage);
+        let result = stage(story, settings, seed, faults);
+        worst = worst.max(result.verdict);
+        report(&result);
+        left -= faults;
+        seed += 1;
+    }
+    worst
+}
+
+fn stage(story: &dyn Story, settings: &Settings, seed: u64, faults: usize) -> RunResult {
+    let (facts, began) = (story.facts(), Instant::now());
+    let mut result = match play(story, settings, seed, faults) {
+        Ok(seen) => RunResult::judge(&facts, seed, settings.strict, &seen),
+        Err(error) => RunResult::invalid(&facts, seed, format!("{error:#}")),
+    };
+    result.took_s = began.elapsed().as_secs();
+    result.repeat = format!("just chaos {} --runs {faults} --seed {seed} --rate {}", facts.name, settings.rate);
+    if let Some(bug) = &settings.bug {
+        result.repeat.push_str(&format!(" --bug {bug}"));
+    }
+    result
+}
+
+fn play(
+    story: &dyn Story,
+    settings: &Settings,
+    seed: u64,
+    faults: usize,
+) -> anyhow::Result<crate::observation::Observation> {
+    let facts = story.facts();
+    let mut options = story.stage(seed)?;
+    options.feed.seed = seed;
+    options.feed.rate = options.feed.rate.or(Some(settings.rate));
+    options.faulty_node |= facts.needs_faulty_node || settings.bug.is_some();
+    options.bug.clone_from(&settings.bug);
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut stage = Stage::set(&options)?;
+    for n in 0..faults {
+        stage.wait_traffic()?;
+        let before = stage.faults();
+        story.fault(&mut stage, &mut random).map_err(|error| stage.explain(error))?;
+        anyhow::ensure!(stage.faults() > before, "fault {n} did not happen");
+        if !stage.converge() {
+            // What follows would be judged from a state that the story does not know.
+            break;
+        }
+    }
+    story.epilogue(&mut stage).map_err(|error| stage.explain(error))?;
+    stage.close()
+}

@@ -1,0 +1,64 @@
+//! Nothing is broken: how long from the read of a frame to its commit, and how many messages a second one dual stream
+//! carries with broker, feed and three nodes on one machine.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use rand::rngs::StdRng;
+
+use crate::{
+    harness::{FeedOptions, wait_for},
+    stage::{CONNECTOR, Stage, StageOptions},
+    story::{Facts, Story},
+};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Calm {
+    /// At the rate asked for, repeats included.
+    Latency,
+    /// Unique messages only: the most that can be carried is measured with `--rate`.
+    Throughput,
+}
+
+const MEASURED: Duration = Duration::from_secs(20);
+
+impl Story for Calm {
+    fn facts(&self) -> Facts {
+        let facts = match self {
+            Self::Latency => Facts::new("latency", &[], "nothing is broken: milliseconds from read to commit"),
+            Self::Throughput => Facts::new("throughput", &[], "nothing is broken: unique messages a second"),
+        };
+        Facts { faults_per_stage: 1, ..facts }
+    }
+
+    fn stage(&self, _seed: u64) -> Result<StageOptions> {
+        let feed = match self {
+            Self::Latency => FeedOptions::default(),
+            // Both are there from the first message: what one of them got alone at the start is not what is measured.
+            Self::Throughput => {
+                let more = vec!["--wait-subscribers".to_owned(), "2".to_owned()];
+                FeedOptions { repeats: 0.0, more, ..FeedOptions::default() }
+            }
+        };
+        Ok(StageOptions { feed, ..StageOptions::default() })
+    }
+
+    fn fault(&self, stage: &mut Stage, _random: &mut StdRng) -> Result<()> {
+        stage.fault("none");
+        let since = Instant::now();
+        let mut best: f64 = 0.0;
+        wait_for("the measurement", MEASURED * 2, || {
+            let status = stage.cluster.admin.connector(CONNECTOR).ok()?.status?;
+            best = best.max(status.records_per_second);
+            (since.elapsed() >= MEASURED).then_some(())
+        })?;
+        let status = stage.cluster.admin.connector(CONNECTOR)?.status.context("a connector without status")?;
+        let figures = [
+            ("latency_p50_ms", status.latency_p50_ms),
+            ("latency_p99_ms", status.latency_p99_ms),
+            ("records_per_second_max", best),
+        ];
+        stage.seen.figures.extend(figures.map(|(name, figure)| (name.to_owned(), figure)));
+        Ok(())
+    }
+}
