@@ -3,9 +3,9 @@
 //! `TWINFEED_SEEDS` sets the number of seeds (default 1,500; the slow profile is 100,000), `TWINFEED_SEED` runs a single one and
 //! prints what happens in it. A failure names its seed and the command that repeats it.
 
-mod fencing;
 #[path = "simulation/feed.rs"]
 mod feed;
+mod fencing;
 #[path = "simulation/prng.rs"]
 mod prng;
 
@@ -62,7 +62,8 @@ fn no_fault_loses_repeats_or_disorders_anything() {
     for seed in seeds {
         total.add(seed, run(Bug::None, seed, single.is_some()));
     }
-    let Total { runs, judged_in_full, smooth_but_reported, records, faults, takeovers, recoveries, fenced, bad } = total;
+    let Total { runs, judged_in_full, smooth_but_reported, records, faults, takeovers, recoveries, fenced, bad } =
+        total;
     println!(
         "{runs} runs ({judged_in_full} judged in full, {smooth_but_reported} single-fault ones reported a possible loss): \
          {records} records, {faults} faults, {takeovers} takeovers, {recoveries} recoveries, {fenced} fenced; {} bad",
@@ -98,12 +99,18 @@ fn each_rule_taken_away_is_noticed() {
         Bug::NoTailAtTakeover,
         Bug::SelfPromotion,
         Bug::NoRecycle,
+        Bug::LateStamps,
     ] {
         let found = (0..SEEDS_PER_BUG).find_map(|seed| {
             let violations = run(bug, seed, false).violations;
             (!violations.is_empty()).then_some((seed, violations))
         });
-        let Some((seed, violations)) = found else { {println!("UNNOTICED {bug:?}"); continue;} };
+        let Some((seed, violations)) = found else {
+            {
+                println!("UNNOTICED {bug:?}");
+                continue;
+            }
+        };
         println!("{bug:?}: seed {seed}: {}", violations.join("; ").chars().take(140).collect::<String>());
     }
 }

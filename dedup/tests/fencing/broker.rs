@@ -105,7 +105,9 @@ impl Broker {
             Request::EndTxn { who, commit } => self.end(id, *who, *commit),
             Request::Produce { who, first_sequence, records } => {
                 let is_verified = self.known(id, *who).is_ok_and(|transaction| transaction.state == State::Ongoing);
-                self.partition.append(*who, *first_sequence, records, is_verified).map(|end| (Reply::Appended(end), None))
+                self.partition
+                    .append(*who, *first_sequence, records, is_verified)
+                    .map(|end| (Reply::Appended(end), None))
             }
         };
         handled.unwrap_or_else(|refusal| (Reply::Refused(refusal), None))

@@ -49,25 +49,68 @@ pub(crate) enum Event {
 #[derive(Debug)]
 pub(crate) enum Input {
     /// A request leaves the node.
-    Depart { id: TransactionalId, object: u64, attempt: u64, request: Request },
-    Reply { object: u64, attempt: u64, reply: Reply },
+    Depart {
+        id: TransactionalId,
+        object: u64,
+        attempt: u64,
+        request: Request,
+    },
+    Reply {
+        object: u64,
+        attempt: u64,
+        reply: Reply,
+    },
     /// The connection under a request broke.
-    Cut { object: u64, attempt: u64 },
-    Retry { object: u64, attempt: u64 },
-    OutOfPatience { object: u64 },
-    Confirmed { opening: u64, holds: Option<bool> },
-    MeasureTail { opening: u64 },
-    ReadTail { opening: u64, from: usize },
-    Tail { opening: u64, records: Vec<TailRecord>, next_offset: usize },
+    Cut {
+        object: u64,
+        attempt: u64,
+    },
+    Retry {
+        object: u64,
+        attempt: u64,
+    },
+    OutOfPatience {
+        object: u64,
+    },
+    Confirmed {
+        opening: u64,
+        holds: Option<bool>,
+    },
+    MeasureTail {
+        opening: u64,
+    },
+    ReadTail {
+        opening: u64,
+        from: usize,
+    },
+    Tail {
+        opening: u64,
+        records: Vec<TailRecord>,
+        next_offset: usize,
+    },
     CutBatch,
     Housekeeping,
     Connect,
-    Frame { socket: u64, position: usize },
-    LateFrame { socket: u64, fingerprint: Fingerprint },
+    Frame {
+        socket: u64,
+        position: usize,
+    },
+    LateFrame {
+        socket: u64,
+        fingerprint: Fingerprint,
+    },
     Dial,
-    Up { session: u64, said: Up },
-    Down { session: u64, said: Down },
-    SessionEnded { session: u64 },
+    Up {
+        session: u64,
+        said: Up,
+    },
+    Down {
+        session: u64,
+        said: Down,
+    },
+    SessionEnded {
+        session: u64,
+    },
 }
 
 /// What the standby says to the owner, in order: `StandbyMessage` of `node/src/model/relay.rs`.

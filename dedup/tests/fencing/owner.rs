@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use twinfeed_dedup::{Frame, Merge, Notice, Record, SubscriptionId, TailRecord, ToStandby};
 
 use super::net::{Down, Up};
+use super::plan::Bug;
 
 const STANDBY_SILENT_MAX_MS: u64 = 10_000;
 
@@ -18,6 +19,8 @@ pub(crate) struct Owner {
     /// The batch that the producer has, kept until its outcome is definite.
     pub(crate) in_flight: Vec<TailRecord>,
     standby: Option<Peer>,
+    /// [`Bug::LateStamps`].
+    stamps_late: bool,
 }
 
 struct Peer {
@@ -32,8 +35,8 @@ struct Peer {
 }
 
 impl Owner {
-    pub(crate) fn new(epoch: u64, merge: Merge<()>, offset: usize) -> Self {
-        Self { epoch, merge, offset, in_flight: Vec::new(), standby: None }
+    pub(crate) fn new(epoch: u64, merge: Merge<()>, offset: usize, bug: Bug) -> Self {
+        Self { epoch, merge, offset, in_flight: Vec::new(), standby: None, stamps_late: bug == Bug::LateStamps }
     }
 
     pub(crate) fn session(&self) -> Option<u64> {
@@ -101,6 +104,9 @@ impl Owner {
 
     /// Kafka has the batch in flight.
     pub(crate) fn committed(&mut self, next_offset: usize) {
+        if !self.stamps_late {
+            self.number_messages();
+        }
         self.offset = self.offset.max(next_offset);
         self.merge.committed();
         self.in_flight.clear();
@@ -111,15 +117,22 @@ impl Owner {
         self.in_flight.first().is_none_or(|first| tail.iter().any(|record| record.id == first.id))
     }
 
-    /// What the standby's session has not been told, and what an operator should know.
-    pub(crate) fn tell(&mut self, now_ms: u64) -> (Vec<Down>, Vec<Notice>) {
-        let mut said = Vec::new();
+    /// Gives what the merge has to say its number and the offset that it speaks of.
+    fn number_messages(&mut self) {
         let messages = self.merge.take_messages();
         if let Some(standby) = &mut self.standby {
             for message in messages {
                 standby.last_number += 1;
                 standby.unconfirmed.push_back((standby.last_number, self.offset, message));
             }
+        }
+    }
+
+    /// What the standby's session has not been told, and what an operator should know.
+    pub(crate) fn tell(&mut self, now_ms: u64) -> (Vec<Down>, Vec<Notice>) {
+        let mut said = Vec::new();
+        self.number_messages();
+        if let Some(standby) = &mut self.standby {
             if standby.session.is_some() {
                 for (number, committed, message) in standby.unconfirmed.range(standby.sent..) {
                     let (number, committed, message) = (*number, *committed, message.clone());

@@ -27,6 +27,8 @@ pub(crate) enum Bug {
     SelfPromotion,
     /// A producer goes on after a commit that was slow enough to hide a second attempt.
     NoRecycle,
+    /// A message to the standby carries the offsets of a commit that its own content does not know of.
+    LateStamps,
 }
 
 /// What happens to a node.

@@ -37,12 +37,7 @@ impl Queued {
 }
 
 impl Standby {
-    pub(crate) fn new(
-        epoch: u64,
-        retention: Retention<()>,
-        live: Option<SubscriptionId>,
-        incarnation: u64,
-    ) -> Self {
+    pub(crate) fn new(epoch: u64, retention: Retention<()>, live: Option<SubscriptionId>, incarnation: u64) -> Self {
         Self {
             epoch,
             retention,

@@ -7,7 +7,10 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use twinfeed_dedup::{Ack, Frame, Merge, Notice, Options, RecordId, Resolved, Retention, SubscriptionId, TailRecord, ToStandby};
+use twinfeed_dedup::{
+    Ack, Fingerprint, Frame, Merge, Notice, Options, RecordId, Resolved, Retention, SubscriptionId, TailRecord,
+    ToStandby,
+};
 
 use super::journal::Report;
 use super::net::{Actor, Down, Event, Input, Net, Up};
@@ -341,7 +344,7 @@ impl Writer {
                 net.journal.live(self.actor.node, epoch);
                 net.say(|| format!("node {}: live at epoch {epoch}, tail {}", self.actor.node, tail.len()));
                 let merge = self.merge(opening, tail, net.now_ms());
-                let mut owner = Owner::new(epoch, merge, next_offset);
+                let mut owner = Owner::new(epoch, merge, next_offset, self.bug);
                 owner.merge.own_subscription(self.numbering.live(), net.now_ms());
                 Phase::Owning(Box::new(owner))
             }
@@ -591,6 +594,7 @@ impl Writer {
 
     pub(crate) fn connected(&mut self, socket: u64, net: &mut Net) {
         let id = self.numbering.opened(socket);
+        net.say(|| format!("node {}: connected as {id:?}", self.actor.node));
         let now_ms = net.now_ms();
         match &mut self.phase {
             Phase::Standing(standby) => standby.subscribed(id),
@@ -606,7 +610,11 @@ impl Writer {
         let now_ms = net.now_ms();
         match &mut self.phase {
             Phase::Standing(standby) => standby.disconnected(),
-            Phase::Opening(opening) => opening.retention.disconnected(),
+            Phase::Opening(opening) => {
+                opening.retention.disconnected();
+                // `Opening::hole_ms`: nobody is left to match the next connection with.
+                net.journal.reports.push(Report::Gap);
+            }
             Phase::Owning(owner) => owner.merge.own_subscription(None, now_ms),
             Phase::Deposed => {}
         }
@@ -614,7 +622,7 @@ impl Writer {
         net.after_ms((10.0, 120.0), Event::To(self.actor, Input::Connect));
     }
 
-    pub(crate) fn frame(&mut self, fingerprint: twinfeed_dedup::Fingerprint, net: &mut Net) {
+    pub(crate) fn frame(&mut self, fingerprint: Fingerprint, net: &mut Net) {
         self.numbering.last_index += 1;
         let (subscription, index) = (SubscriptionId(self.numbering.id), self.numbering.last_index);
         net.journal.frames.entry(subscription).or_default().push(fingerprint);
@@ -701,7 +709,7 @@ impl Writer {
         }
         for notice in notices {
             net.say(|| format!("node {}: {notice:?}", self.actor.node));
-            if matches!(notice, Notice::AlignedByFiat { .. }) {
+            if matches!(notice, Notice::AlignedByFiat { last_before_ms: Some(_), .. }) {
                 net.journal.reports.push(Report::Gap);
             }
         }
