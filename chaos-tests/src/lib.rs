@@ -12,6 +12,7 @@ pub mod observation;
 pub mod results;
 pub mod run;
 pub mod scenarios;
+pub mod self_test;
 pub mod stage;
 pub mod story;
 pub mod verdict;

@@ -3,18 +3,15 @@
 //! is written within 30 s after Kafka's return, and the cluster has not filled its event log meanwhile.
 //! `TWINFEED_OUTAGE_S` sets the length, such as 60 for the full row.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use rand::{Rng as _, rngs::StdRng};
 use twinfeed_proto::admin::ConnectorState;
 
 use crate::{
     broker::Broker,
-    harness::wait_for,
+    harness::{KafkaOptions, wait_for},
     stage::{CONNECTOR, Stage, StageOptions},
     story::{Facts, Story},
 };
@@ -25,8 +22,6 @@ pub(super) enum KafkaDown {
     Frozen,
 }
 
-/// Its own: other stories share one that must not go away. A new stage starts a new one.
-static BROKER: Mutex<Option<Broker>> = Mutex::new(None);
 const OUTAGE_MS: std::ops::RangeInclusive<u64> = 11_000..=15_000;
 const DRAINED_MAX: Duration = Duration::from_secs(30);
 /// Events of one outage: interrupted, in trouble, recovered, and the comings and goings of the pair.
@@ -44,10 +39,7 @@ impl Story for KafkaDown {
     }
 
     fn stage(&self, _seed: u64) -> Result<StageOptions> {
-        let started = Broker::start()?;
-        let bootstrap = started.bootstrap().to_owned();
-        *BROKER.lock().unwrap_or_else(PoisonError::into_inner) = Some(started);
-        Ok(StageOptions { bootstrap: Some(bootstrap), ..StageOptions::default() })
+        Ok(StageOptions { kafka: KafkaOptions::Own { proxied: false }, ..StageOptions::default() })
     }
 
     fn fault(&self, stage: &mut Stage, random: &mut StdRng) -> Result<()> {
@@ -55,7 +47,7 @@ impl Story for KafkaDown {
         let before = stage.roles()?;
         let events_before = stage.cluster.admin.events()?.len();
         stage.fault(&format!("Kafka {self:?} for {} ms", outage.as_millis()));
-        self.take_away(outage)?;
+        self.take_away(stage.kafka.one()?, outage)?;
         let back_at = Instant::now();
         let drained = wait_for("everything that waited to be written", DRAINED_MAX * 2, || {
             let status = stage.cluster.admin.connector(CONNECTOR).ok()?.status?;
@@ -85,9 +77,7 @@ impl Story for KafkaDown {
 
 impl KafkaDown {
     /// Returns when Kafka answers again.
-    fn take_away(self, outage: Duration) -> Result<()> {
-        let mut broker = BROKER.lock().unwrap_or_else(PoisonError::into_inner);
-        let broker = broker.as_mut().context("the stage has started a broker")?;
+    fn take_away(self, broker: &mut Broker, outage: Duration) -> Result<()> {
         let since = Instant::now();
         match self {
             Self::Killed => broker.stop()?,

@@ -4,15 +4,16 @@
 mod calm;
 mod captures;
 mod composition;
+mod interleaved;
 mod kafka_down;
 mod kill;
 mod kill_at_point;
 mod kill_in_takeover;
 mod pause;
 mod planned;
-mod zombie;
 mod rolling_restart;
 mod topic_deleted;
+mod zombie;
 
 use crate::story::Story;
 
@@ -31,6 +32,7 @@ pub const ALL: &[&dyn Story] = &[
     &kafka_down::KafkaDown::Killed,
     &kafka_down::KafkaDown::Frozen,
     &topic_deleted::TopicDeleted,
+    &interleaved::KillOwnerInterleaved,
     &captures::Captures,
     &planned::PlannedMove,
     &rolling_restart::RollingRestart,
