@@ -35,6 +35,7 @@ fn args(rate: f64, count: Option<u64>) -> Args {
         jitter_ms: 3,
         reorder_ms: 0,
         reorder_path: None,
+        backfill: 0,
         wait_subscribers: 2,
         faults: Faults::default(),
     }

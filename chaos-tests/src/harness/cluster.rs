@@ -172,6 +172,11 @@ impl Cluster {
         self.node_mut(name)?.process.take().context("it does not run")?.wait(limit)
     }
 
+    /// The node of this name.
+    pub fn node(&self, name: &str) -> Result<&Node> {
+        self.nodes.iter().find(|n| n.name == name).with_context(|| format!("no node {name}"))
+    }
+
     /// Name of the Raft leader.
     pub fn leader(&self) -> Result<String> {
         wait_for("a leader", SETTLE_MAX, || self.admin.status().ok().map(|s| s.leader).filter(|l| !l.is_empty()))
@@ -232,8 +237,7 @@ impl Cluster {
     }
 
     pub(super) fn process(&self, name: &str) -> Result<&Process> {
-        let node = self.nodes.iter().find(|n| n.name == name).with_context(|| format!("no node {name}"))?;
-        node.process.as_ref().context("it does not run")
+        self.node(name)?.process.as_ref().context("it does not run")
     }
 
     fn node_mut(&mut self, name: &str) -> Result<&mut Node> {

@@ -18,5 +18,5 @@ pub use cluster::{Cluster, ClusterOptions, Node};
 pub use faults::{Action, Armed, build_faulty_node};
 pub use kafka::{Kafka, KafkaOptions};
 pub use life::{Gap, NodeLife};
-pub use process::{Process, binary, wait_for};
+pub use process::{Process, binary, let_pass, wait_for};
 pub use tools::{Feed, FeedOptions, Missing, ReaderBooks, Silence, Verifier};

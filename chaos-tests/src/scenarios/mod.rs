@@ -1,15 +1,21 @@
 //! The stories, one file each, told in its doc comment. Who runs one decides how often: the test suite a few times,
 //! `chaos NAME --runs N` as often as one likes.
 
+mod brokers;
 mod calm;
 mod captures;
 mod commit_unanswered;
 mod composition;
+mod feed_shape;
+mod feeds_down;
+mod flapping_feed;
 mod interleaved;
 mod kafka_down;
 mod kill;
 mod kill_at_point;
 mod kill_in_takeover;
+mod late_requests;
+mod partition;
 mod pause;
 mod planned;
 mod rolling_restart;
@@ -28,6 +34,27 @@ pub const ALL: &[&dyn Story] = &[
     &kill_at_point::KillAtPoint::Standby,
     &kill_in_takeover::KillInTakeover,
     &pause::PauseOwner,
+    &partition::Partition::OwnerFromPeers,
+    &partition::Partition::OwnerFromKafka,
+    &partition::Partition::OwnerFromFeed,
+    &partition::Partition::OwnerFromStandby,
+    &partition::Partition::Deaf,
+    &partition::Partition::Mute,
+    &partition::Partition::LeaderAlone,
+    &partition::Partition::FlappingMesh,
+    &brokers::Brokers::Killed,
+    &brokers::Brokers::CoordinatorKilled,
+    &brokers::Brokers::CoordinatorFrozen,
+    &late_requests::LateRequests::Produce,
+    &late_requests::LateRequests::EndTxn,
+    &late_requests::LateRequests::InitProducerId,
+    &brokers::Brokers::TooFew,
+    &flapping_feed::FlappingFeed,
+    &feeds_down::FeedsDown,
+    &feed_shape::FeedShape::Skewed,
+    &feed_shape::FeedShape::Backfilling,
+    &feed_shape::FeedShape::Repeating,
+    &feed_shape::FeedShape::Shuffled,
     &zombie::Zombie::MidTransaction,
     &zombie::Zombie::BeforeInit,
     &kafka_down::KafkaDown::Killed,

@@ -63,6 +63,9 @@ pub struct Args {
     /// Only on this path.
     #[arg(long, value_name = "PATH", requires = "reorder_ms")]
     pub reorder_path: Option<String>,
+    /// Send every new subscriber so many of the latest messages first.
+    #[arg(long, default_value_t = 0)]
+    pub backfill: u64,
     /// Begin when so many subscribers are connected.
     #[arg(long, default_value_t = 1)]
     pub wait_subscribers: usize,
