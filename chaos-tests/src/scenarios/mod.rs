@@ -5,6 +5,10 @@ mod brokers;
 mod calm;
 mod captures;
 mod commit_unanswered;
+mod bad_store;
+mod calm;
+mod captures;
+mod clock_jump;
 mod composition;
 mod feed_shape;
 mod feeds_down;
@@ -18,7 +22,9 @@ mod late_requests;
 mod partition;
 mod pause;
 mod planned;
+mod power_cut;
 mod rolling_restart;
+mod sick_disk;
 mod topic_deleted;
 mod zombie;
 
@@ -55,16 +61,27 @@ pub const ALL: &[&dyn Story] = &[
     &feed_shape::FeedShape::Backfilling,
     &feed_shape::FeedShape::Repeating,
     &feed_shape::FeedShape::Shuffled,
+    &pause::Pause::Owner,
     &zombie::Zombie::MidTransaction,
     &zombie::Zombie::BeforeInit,
+    &pause::Pause::Standby,
+    &pause::Pause::Leader,
     &kafka_down::KafkaDown::Killed,
     &kafka_down::KafkaDown::Frozen,
     &topic_deleted::TopicDeleted,
     &commit_unanswered::CommitUnanswered,
     &interleaved::KillOwnerInterleaved,
     &captures::Captures,
+    &clock_jump::ClockJump,
+    &sick_disk::SickDisk::Full,
+    &sick_disk::SickDisk::SyncError,
+    &power_cut::PowerCut::One,
+    &power_cut::PowerCut::All,
+    &bad_store::BadStore::Corrupt,
     &planned::PlannedMove,
     &rolling_restart::RollingRestart,
+    &bad_store::BadStore::WithoutLog,
+    &bad_store::BadStore::Empty,
     &composition::Composition,
     &calm::Calm::Latency,
     &calm::Calm::Throughput,
