@@ -1,14 +1,12 @@
 //! The stories, one file each, told in its doc comment. Who runs one decides how often: the test suite a few times,
 //! `chaos NAME --runs N` as often as one likes.
 
+mod bad_store;
 mod brokers;
 mod calm;
 mod captures;
-mod commit_unanswered;
-mod bad_store;
-mod calm;
-mod captures;
 mod clock_jump;
+mod commit_unanswered;
 mod composition;
 mod feed_shape;
 mod feeds_down;
@@ -39,7 +37,11 @@ pub const ALL: &[&dyn Story] = &[
     &kill_at_point::KillAtPoint::Owner,
     &kill_at_point::KillAtPoint::Standby,
     &kill_in_takeover::KillInTakeover,
-    &pause::PauseOwner,
+    &pause::Pause::Owner,
+    &zombie::Zombie::MidTransaction,
+    &zombie::Zombie::BeforeInit,
+    &pause::Pause::Standby,
+    &pause::Pause::Leader,
     &partition::Partition::OwnerFromPeers,
     &partition::Partition::OwnerFromKafka,
     &partition::Partition::OwnerFromFeed,
@@ -51,6 +53,7 @@ pub const ALL: &[&dyn Story] = &[
     &brokers::Brokers::Killed,
     &brokers::Brokers::CoordinatorKilled,
     &brokers::Brokers::CoordinatorFrozen,
+    &commit_unanswered::CommitUnanswered,
     &late_requests::LateRequests::Produce,
     &late_requests::LateRequests::EndTxn,
     &late_requests::LateRequests::InitProducerId,
@@ -61,16 +64,10 @@ pub const ALL: &[&dyn Story] = &[
     &feed_shape::FeedShape::Backfilling,
     &feed_shape::FeedShape::Repeating,
     &feed_shape::FeedShape::Shuffled,
-    &pause::Pause::Owner,
-    &zombie::Zombie::MidTransaction,
-    &zombie::Zombie::BeforeInit,
-    &pause::Pause::Standby,
-    &pause::Pause::Leader,
+    &interleaved::KillOwnerInterleaved,
     &kafka_down::KafkaDown::Killed,
     &kafka_down::KafkaDown::Frozen,
     &topic_deleted::TopicDeleted,
-    &commit_unanswered::CommitUnanswered,
-    &interleaved::KillOwnerInterleaved,
     &captures::Captures,
     &clock_jump::ClockJump,
     &sick_disk::SickDisk::Full,
