@@ -1,8 +1,8 @@
 //! The stories, one file each, told in its doc comment. Who runs one decides how often: the test suite a few times,
 //! `chaos NAME --runs N` as often as one likes.
 
-mod brokers;
 mod bad_store;
+mod brokers;
 mod calm;
 mod captures;
 mod clock_jump;
@@ -36,7 +36,6 @@ pub const ALL: &[&dyn Story] = &[
     &kill_at_point::KillAtPoint::Owner,
     &kill_at_point::KillAtPoint::Standby,
     &kill_in_takeover::KillInTakeover,
-    &pause::PauseOwner,
     &partition::Partition::OwnerFromPeers,
     &partition::Partition::OwnerFromKafka,
     &partition::Partition::OwnerFromFeed,
