@@ -23,7 +23,6 @@ pub use faults::{Action, Armed, build_faulty_node};
 pub use kafka::{Kafka, KafkaOptions};
 pub use life::{Gap, NodeLife};
 pub use process::{Process, binary, let_pass, wait_for};
-pub use process::{Process, binary, wait_for};
 pub use scrape::metric;
 pub use tools::{Feed, FeedOptions, Missing, ReaderBooks, Silence, Verifier};
 pub use writes::Writes;

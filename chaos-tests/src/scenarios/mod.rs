@@ -1,8 +1,8 @@
 //! The stories, one file each, told in its doc comment. Who runs one decides how often: the test suite a few times,
 //! `chaos NAME --runs N` as often as one likes.
 
-mod brokers;
 mod bad_store;
+mod brokers;
 mod calm;
 mod captures;
 mod clock_jump;
@@ -36,7 +36,11 @@ pub const ALL: &[&dyn Story] = &[
     &kill_at_point::KillAtPoint::Owner,
     &kill_at_point::KillAtPoint::Standby,
     &kill_in_takeover::KillInTakeover,
-    &pause::PauseOwner,
+    &pause::Pause::Owner,
+    &zombie::Zombie::MidTransaction,
+    &zombie::Zombie::BeforeInit,
+    &pause::Pause::Standby,
+    &pause::Pause::Leader,
     &partition::Partition::OwnerFromPeers,
     &partition::Partition::OwnerFromKafka,
     &partition::Partition::OwnerFromFeed,
@@ -51,21 +55,16 @@ pub const ALL: &[&dyn Story] = &[
     &late_requests::LateRequests::Produce,
     &late_requests::LateRequests::EndTxn,
     &late_requests::LateRequests::InitProducerId,
+    &kafka_down::KafkaDown::Killed,
+    &kafka_down::KafkaDown::Frozen,
     &brokers::Brokers::TooFew,
+    &topic_deleted::TopicDeleted,
     &flapping_feed::FlappingFeed,
     &feeds_down::FeedsDown,
     &feed_shape::FeedShape::Skewed,
     &feed_shape::FeedShape::Backfilling,
     &feed_shape::FeedShape::Repeating,
     &feed_shape::FeedShape::Shuffled,
-    &pause::Pause::Owner,
-    &zombie::Zombie::MidTransaction,
-    &zombie::Zombie::BeforeInit,
-    &pause::Pause::Standby,
-    &pause::Pause::Leader,
-    &kafka_down::KafkaDown::Killed,
-    &kafka_down::KafkaDown::Frozen,
-    &topic_deleted::TopicDeleted,
     &interleaved::KillOwnerInterleaved,
     &captures::Captures,
     &clock_jump::ClockJump,
