@@ -8,6 +8,7 @@ pub mod broker;
 pub mod harness;
 pub mod invariants;
 mod jars;
+pub mod linearizability;
 pub mod observation;
 pub mod results;
 pub mod run;

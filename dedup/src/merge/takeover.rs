@@ -100,6 +100,8 @@ impl<P> Merge<P> {
             ring.push(fingerprint, ordinal, self.now_ms);
         }
         self.window.set_live(slot, current.connected);
+        // Should the connection be away now, a gap begins here at the latest.
+        self.last_aligned_frame_ms = Some(self.now_ms);
         self.members[Side::Own.index()] = Some(Member {
             id: current.id,
             next_index: current.next_index,

@@ -1,8 +1,8 @@
 //! What a run of the simulation is made of: the feed, the faults, and the rule that is taken away on purpose.
 
-use twinfeed_dedup::{Fingerprint, FrameKind, Options};
+use twinfeed_dedup::Options;
 
-use super::prng::Prng;
+use super::feed::Shape;
 
 /// A rule of the protocol that a run leaves out, to see that the simulation notices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,25 +61,8 @@ impl Scenario {
             options,
         }
     }
-}
 
-/// One message of the feed.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Message {
-    pub(crate) sent_us: u64,
-    pub(crate) fingerprint: Fingerprint,
-}
-
-/// Makes the feed: unique payloads, and a share drawn from a few hot ones.
-pub(crate) fn make_feed(scenario: &Scenario, prng: &mut Prng) -> Vec<Message> {
-    let hot = [1, 3, 20][prng.below(3)];
-    let mut sent_us = 0;
-    (0..scenario.messages)
-        .map(|number| {
-            sent_us += prng.exponential_ms(scenario.gap_ms);
-            let is_hot = prng.chance(scenario.repeats);
-            let payload = if is_hot { format!("hot {}", prng.below(hot)) } else { format!("message {number}") };
-            Message { sent_us, fingerprint: Fingerprint::of(FrameKind::Text, payload.as_bytes()) }
-        })
-        .collect()
+    pub(crate) fn feed(&self) -> Shape {
+        Shape { messages: self.messages, gap_ms: self.gap_ms, repeats: self.repeats }
+    }
 }

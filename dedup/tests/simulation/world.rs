@@ -8,8 +8,9 @@ use twinfeed_dedup::{
     ToStandby,
 };
 
+use super::feed::{Message, make_feed};
 use super::prng::Prng;
-use super::scenario::{Bug, Message, Scenario, make_feed};
+use super::scenario::{Bug, Scenario};
 
 const SKEW_MS_MAX: f64 = 50.0;
 const CHANNEL_MS_MAX: f64 = 5.0;
@@ -133,7 +134,7 @@ struct World<'a> {
 /// Runs a scenario from a seed and compares the topic with the feed.
 pub(crate) fn run(scenario: &Scenario, seed: u64) -> Outcome {
     let mut prng = Prng::new(seed);
-    let feed = make_feed(scenario, &mut prng);
+    let feed = make_feed(scenario.feed(), &mut prng);
     let end_us = feed.last().map_or(0, |message| message.sent_us) + AFTERMATH_US;
     let mut world = World::new(scenario, prng, feed);
     world.start();

@@ -183,6 +183,7 @@ impl Owner {
     /// Returns the records for the meters.
     pub(super) fn committed(&mut self, next_offsets: impl IntoIterator<Item = (i32, i64)>) -> Vec<OutRecord> {
         faults::point(Point::OwnerAfterCommit);
+        self.number_messages();
         for (partition, offset) in next_offsets {
             let known = self.offsets.entry(partition).or_insert(0);
             *known = (*known).max(offset);
@@ -208,14 +209,22 @@ impl Owner {
         Some(self.in_flight.remove(position))
     }
 
-    /// Moves what the merge has to say into the standby's session, as far as it has room.
-    pub(super) fn tell(&mut self, now_ms: u64) -> Vec<Notice> {
+    /// Gives what the merge has to say its numbers and the offsets that it speaks of. With the offsets of a later commit, a
+    /// standby that hears this message and not that commit's ack would read the tail from behind records it knows nothing of.
+    fn number_messages(&mut self) {
         let messages = self.merge.take_messages();
         if let Some(standby) = &mut self.standby {
             let offsets: Vec<(i32, i64)> = self.offsets.iter().map(|(&p, &o)| (p, o)).collect();
             for message in messages {
                 standby.outbox.push(message, offsets.clone());
             }
+        }
+    }
+
+    /// Moves what the merge has to say into the standby's session, as far as it has room.
+    pub(super) fn tell(&mut self, now_ms: u64) -> Vec<Notice> {
+        self.number_messages();
+        if let Some(standby) = &mut self.standby {
             if let Some(session) = &standby.session {
                 while standby.outbox.has_unsent() {
                     let Ok(permit) = session.outgoing.try_reserve() else { break };

@@ -159,7 +159,7 @@ impl Writer {
                 self.progress.takeover_started(epoch, redundant);
                 let Standby { retention, acked, warm, .. } = *standby;
                 let tail_from = acked.map_or(TailFrom::Recent, TailFrom::Offsets);
-                self.begin_opening(epoch, retention, tail_from, (warm, redundant))
+                Phase::Opening(self.begin_opening(epoch, retention, tail_from, (warm, redundant)))
             }
             (Phase::Standing(mut standby), Role::Standby { epoch }) => {
                 if standby.epoch != epoch {
@@ -169,7 +169,11 @@ impl Writer {
             }
             (Phase::Opening(opening), Role::Owner { epoch }) if opening.epoch == epoch => Phase::Opening(opening),
             (Phase::Opening(opening), Role::Owner { epoch }) => {
-                self.begin_opening(epoch, *opening.retention, opening.tail_from, (None, opening.redundant))
+                let Opening { retention, tail_from, redundant, lost_at_ms, .. } = opening;
+                Phase::Opening(Opening {
+                    lost_at_ms,
+                    ..self.begin_opening(epoch, *retention, tail_from, (None, redundant))
+                })
             }
             (Phase::Opening(opening), Role::Standby { epoch }) => {
                 self.close();
@@ -179,7 +183,7 @@ impl Writer {
             (Phase::Owning(_) | Phase::Deposed, Role::Owner { epoch }) => {
                 self.close();
                 let retention = self.fresh_retention();
-                self.begin_opening(epoch, retention, TailFrom::End, (None, false))
+                Phase::Opening(self.begin_opening(epoch, retention, TailFrom::End, (None, false)))
             }
             (Phase::Owning(_) | Phase::Deposed, Role::Standby { epoch }) => {
                 self.close();
@@ -213,9 +217,9 @@ impl Writer {
         retention: Retention<Payload>,
         tail_from: TailFrom,
         (warm, redundant): (Option<Warm>, bool),
-    ) -> Phase {
+    ) -> Opening {
         self.opening = Some(Box::pin(opening::open(self.options.plan(epoch, tail_from.clone(), warm, false))));
-        Phase::Opening(Opening { epoch, retention: Box::new(retention), tail_from, redundant })
+        Opening { epoch, retention: Box::new(retention), tail_from, redundant, lost_at_ms: None }
     }
 
     /// Lets go of producer and pending work. Whatever they still had in the air is fenced by the next owner's init.
@@ -282,6 +286,9 @@ impl Writer {
                 let (epoch, tail_records) = (opening.epoch, tail.len());
                 if let Some(last) = last_received_at_ms.filter(|_| !opening.redundant) {
                     self.progress.gap(last, opening.first_received_at_ms());
+                }
+                if let Some((lost_at_ms, first_ms)) = opening.hole_ms() {
+                    self.progress.gap(lost_at_ms, first_ms);
                 }
                 let merge = self.merge(opening, tail);
                 let mut owner = Owner::new(epoch, merge, offsets, self.ledger.clone());
@@ -436,7 +443,7 @@ impl Writer {
                 self.progress.subscription_lost(&reason);
                 match &mut self.phase {
                     Phase::Standing(standby) => standby.disconnected(),
-                    Phase::Opening(opening) => opening.retention.disconnected(),
+                    Phase::Opening(opening) => opening.disconnected(),
                     Phase::Owning(owner) => owner.merge.own_subscription(None, now_ms),
                     Phase::Deposed => {}
                 }

@@ -1,0 +1,44 @@
+//! What a run leaves behind besides the topic: who delivered what, who wrote under which epoch, what the system said of itself.
+//!
+//! Writers and the world write it; the verdict reads it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use twinfeed_dedup::{Fingerprint, Resolved, SubscriptionId};
+
+use super::net::NodeId;
+
+/// What the system itself reports as a possible loss or repeat, at the moment it knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Report {
+    /// `takeover.started` with `redundant=false`.
+    TakeoverBeforeRedundancy,
+    /// An owner began anew with nothing retained, under a later epoch than the first.
+    OwnerWithoutMemory,
+    /// `Notice::AlignedByFiat`: a gap.
+    Gap,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Journal {
+    /// Content of each subscription's frames, from index 1.
+    pub(crate) frames: HashMap<SubscriptionId, Vec<Fingerprint>>,
+    pub(crate) writers: BTreeMap<u64, NodeId>,
+    pub(crate) reports: Vec<Report>,
+    pub(crate) violations: Vec<String>,
+    /// I8: frames that a standby was told to release too early, and the first of them.
+    pub(crate) released_early: (u64, Option<Resolved>),
+    pub(crate) takeovers: u32,
+    pub(crate) recoveries: u32,
+    pub(crate) fenced: u32,
+    pub(crate) faults: u32,
+}
+
+impl Journal {
+    pub(crate) fn live(&mut self, node: NodeId, epoch: u64) {
+        let first = *self.writers.entry(epoch).or_insert(node);
+        if first != node {
+            self.violations.push(format!("epoch {epoch} is used by node {first} and by node {node}"));
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! A deterministic simulation of the takeover protocol against a strict model of Kafka's transactions and of Raft.
+//!
+//! Three nodes run the real `Merge` and `Retention` inside a step-by-step mirror of the writer actor; requests to Kafka are late,
+//! lost, repeated or answered to nobody; nodes crash, freeze and wake up as zombies at any step; the leader may be wrong.
+
+mod broker;
+mod journal;
+mod net;
+mod node;
+mod owner;
+pub(crate) mod plan;
+mod producer;
+mod register;
+mod standby;
+mod verdict;
+mod world;
+mod writer;
+
+use super::{feed, prng};
+pub(crate) use plan::Bug;
+pub(crate) use verdict::Verdict;
+pub(crate) use world::run;
