@@ -32,6 +32,8 @@ pub struct Retention<P> {
 struct Current {
     id: SubscriptionId,
     connected: bool,
+    /// The owner has aligned it at some time, so surplus and tail are told relative to it.
+    was_aligned: bool,
     next_index: u64,
     /// Its recent frames, resolved or not, for the ring that the next newcomer aligns with.
     history: VecDeque<(u64, Fingerprint)>,
@@ -51,6 +53,7 @@ pub(crate) struct Remains<P> {
 pub(crate) struct RemainingSubscription {
     pub(crate) id: SubscriptionId,
     pub(crate) connected: bool,
+    pub(crate) was_aligned: bool,
     pub(crate) next_index: u64,
     pub(crate) history: VecDeque<(u64, Fingerprint)>,
 }
@@ -77,7 +80,13 @@ impl<P> Retention<P> {
                 self.earlier.pop_front();
             }
         }
-        self.current = Some(Current { id: subscription, connected: true, next_index: 1, history: VecDeque::new() });
+        self.current = Some(Current {
+            id: subscription,
+            connected: true,
+            was_aligned: false,
+            next_index: 1,
+            history: VecDeque::new(),
+        });
         self.held.push_back((subscription, BTreeMap::new()));
         (self.aligned, self.redundant) = (false, false);
     }
@@ -128,8 +137,9 @@ impl<P> Retention<P> {
 
     fn acknowledge(&mut self, ack: Ack) {
         let speaks_of_current = self.subscription() == Some(ack.subscription);
-        if speaks_of_current {
-            let connected = self.current.as_ref().is_some_and(|current| current.connected);
+        if let Some(current) = self.current.as_mut().filter(|_| speaks_of_current) {
+            current.was_aligned |= ack.aligned;
+            let connected = current.connected;
             self.aligned = ack.aligned && connected;
             self.redundant = ack.redundant && connected;
             self.surplus.extend(ack.unseen);
@@ -224,11 +234,8 @@ impl<P> Retention<P> {
 
     /// Takes it apart for a takeover.
     pub(crate) fn into_remains(self) -> Remains<P> {
-        let current = self.current.map(|Current { id, connected, next_index, history }| RemainingSubscription {
-            id,
-            connected,
-            next_index,
-            history,
+        let current = self.current.map(|Current { id, connected, was_aligned, next_index, history }| {
+            RemainingSubscription { id, connected, was_aligned, next_index, history }
         });
         let earlier = self.earlier.into_iter().collect();
         Remains { current, held: self.held, earlier, surplus: self.surplus }

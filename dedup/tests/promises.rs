@@ -395,6 +395,31 @@ fn a_newcomer_finds_what_a_cut_off_owner_wrote_after_its_last_ack() {
     assert_eq!(written, expected);
 }
 
+/// A standby whose owner died before it had aligned it knows nothing of its place in the feed: repeats must not be taken
+/// for those that the topic has had long before.
+#[test]
+fn a_standby_that_was_never_aligned_finds_its_place_in_the_tail() {
+    // Every third message is a repeat.
+    let payload = |n: u64| if n.is_multiple_of(3) { format!("r{}", n % 4) } else { format!("m{n}") };
+    for (first, expected_from) in [(901, 1_001), (1_001, 1_001), (1_011, 1_011)] {
+        let mut retention = Retention::new(Options::default());
+        retention.subscribed(STANDBY);
+        for n in first..=1_100 {
+            retention.frame(frame(STANDBY, n + 1 - first, &payload(n)));
+        }
+        let tail = (1..=1_000).map(|n| TailRecord {
+            id: RecordId { epoch: 3, sequence: n },
+            fingerprint: fingerprint(&payload(n)),
+            subscription: OWN,
+            index: n,
+        });
+        let mut merge = Merge::take_over(Options::default(), 4, retention, tail, 0);
+        let written: Vec<String> = cut(&mut merge, 0).into_iter().map(|record| record.payload).collect();
+        let expected: Vec<String> = (expected_from..=1_100).map(payload).collect();
+        assert_eq!(written, expected, "frames from {first} on");
+    }
+}
+
 #[test]
 fn a_retention_gives_up_the_oldest_and_continues_a_relay_anywhere() {
     let mut retention = Retention::new(Options::default());

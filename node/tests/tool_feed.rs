@@ -153,6 +153,48 @@ async fn closes_and_drops_reach_the_chosen_path_only() {
 }
 
 #[tokio::test]
+async fn orders_take_a_path_down_and_up_and_reset_it() {
+    let mut args = args(500.0, None);
+    args.wait_subscribers = 1;
+    let stage = Stage::new(args).await;
+    let address = stage.server.address();
+    let mut b = stage.subscribe("b");
+    b.opened().await;
+    payloads(&mut b, 50).await;
+    for order in ["POST /close/nothing", "POST /explode/b", "GET /down/b", "POST /close/a"] {
+        let answer = http(address, order).await;
+        assert_eq!(answer.starts_with("HTTP/1.1 200"), order == "POST /close/a", "{order}: {answer}");
+    }
+    http(address, "POST /down/b").await;
+    let refused = loop {
+        if let FeedEvent::ConnectFailed { reason, .. } = b.event().await {
+            break reason;
+        }
+    };
+    assert!(refused.contains("503"), "{refused}");
+    http(address, "POST /up/b").await;
+    while !matches!(b.event().await, FeedEvent::Opened { .. }) {}
+    http(address, "POST /reset/b").await;
+    while !matches!(b.event().await, FeedEvent::Closed { .. }) {}
+    let ended: Vec<_> = stage.server.ledger().connections.into_iter().filter_map(|entry| entry.ended).collect();
+    assert_eq!(ended, ["fault: closed", "fault: reset"]);
+}
+
+#[tokio::test]
+async fn a_backfill_begins_with_the_latest_messages() {
+    let mut args = args(20_000.0, Some(500));
+    (args.wait_subscribers, args.backfill, args.jitter_ms) = (1, 100, 0);
+    let stage = Stage::new(args).await;
+    let mut a = stage.subscribe("a");
+    a.opened().await;
+    let all = payloads(&mut a, 500).await;
+    stage.finished().await;
+    let mut later = stage.subscribe("a");
+    later.opened().await;
+    assert!(payloads(&mut later, 100).await == all[400..]);
+}
+
+#[tokio::test]
 async fn every_capture_is_replayed_line_by_line() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dedup/tests/feeds");
     let capture: PathBuf = dir.join("bitmex.tsv");

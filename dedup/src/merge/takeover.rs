@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::Merge;
+use crate::alignment::find_cut;
 use crate::bug::Bug;
+use crate::joining::Joining;
 use crate::member::{Aligned, Member, Side, Stage};
 use crate::retention::{RemainingSubscription, Remains};
 use crate::ring::Ring;
@@ -33,6 +35,14 @@ impl<P> Merge<P> {
         let mut mine: BTreeSet<SubscriptionId> = held.iter().map(|(id, _)| *id).chain(earlier).collect();
         mine.extend(current.as_ref().map(|current| current.id));
         let known: BTreeSet<RecordId> = surplus.keys().copied().collect();
+        let tail: Vec<TailRecord> = tail.into_iter().collect();
+        let is_stranger = current.as_ref().is_some_and(|current| {
+            !current.was_aligned && surplus.is_empty() && held.iter().all(|(id, _)| *id == current.id)
+        });
+        let tail = match held.front_mut().filter(|_| is_stranger) {
+            Some((_, frames)) => after_cut(tail, frames),
+            None => tail,
+        };
         for (record, fingerprint) in surplus {
             merge.insert_known(record, fingerprint, SlotSet::EMPTY);
         }
@@ -116,4 +126,26 @@ impl<P> Merge<P> {
             if record.epoch == 0 { RecordId { epoch: 0, sequence: self.window.next_ordinal() + 1 } } else { record };
         self.window.insert(Entry { fingerprint, record, created_at_ms: self.now_ms, seen })
     }
+}
+
+/// What of the tail the frames of a subscription that was never aligned may be matched with. Where it stands is not known, so
+/// the tail is what a newcomer is compared with: everything before the cut is settled, in the topic and among the frames.
+///
+/// Without a cut, most likely the frames begin after the tail, and a repeat must not be taken for an older one: only payloads
+/// that the tail holds once are matched.
+fn after_cut<P>(mut tail: Vec<TailRecord>, frames: &mut BTreeMap<u64, Frame<P>>) -> Vec<TailRecord> {
+    let newcomer: Vec<Fingerprint> = frames.values().map(|frame| frame.fingerprint).collect();
+    let topic: Vec<Fingerprint> = tail.iter().map(|record| record.fingerprint).collect();
+    if let Some(cut) = find_cut(&newcomer, &topic, |overlap| Joining::<P>::is_last_resort(&overlap)) {
+        for _ in 0..cut.newcomer {
+            frames.pop_first();
+        }
+        return tail.split_off(cut.ring);
+    }
+    let mut times: BTreeMap<Fingerprint, u32> = BTreeMap::new();
+    for fingerprint in topic {
+        *times.entry(fingerprint).or_default() += 1;
+    }
+    tail.retain(|record| times.get(&record.fingerprint) == Some(&1));
+    tail
 }
