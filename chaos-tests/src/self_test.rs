@@ -1,7 +1,7 @@
 //! The suite's check of itself: every seeded bug makes some story red. A story that would also pass on a broken node proves
 //! nothing by passing on a good one. The nodes are `twinfeed-faulty`, each with the bug; `node/src/faults.rs` explains them.
 
-use std::time::Instant;
+use std::{fmt, time::Instant};
 
 use anyhow::Result;
 
@@ -12,26 +12,35 @@ use crate::{
     verdict::Verdict,
 };
 
-/// A bug and the stories that should notice it, the likeliest first.
-const NOTICED_BY: &[(&str, &[&str])] = &[
-    ("no-fencing", &["zombie-mid-transaction", "pause-owner"]),
-    ("check-before-init", &["zombie-before-init"]),
-    ("no-alignment", &["kill-owner-at-points"]),
-    ("prefix-acks", &["kill-owner-interleaved"]),
-    ("release-before-commit", &["kill-owner-at-points"]),
-    ("dedup-off", &["kill-owner"]),
-    ("self-promotion", &["kill-owner"]),
+/// A bug and the stories that should notice it with their numbers of faults, the likeliest first.
+const NOTICED_BY: &[(&str, &[(&str, usize)])] = &[
+    ("no-fencing", &[("zombie-mid-transaction", 2), ("pause-owner", 2)]),
+    ("check-before-init", &[("zombie-before-init", 1)]),
+    ("no-alignment", &[("kill-owner-at-points", 1)]),
+    ("prefix-acks", &[("kill-owner-interleaved", 3)]),
+    ("release-before-commit", &[("kill-owner-at-points", 1)]),
+    ("dedup-off", &[("kill-owner", 1)]),
+    ("self-promotion", &[("kill-owner", 5)]),
 ];
 
-/// How a bug was noticed, or that it was not.
+/// How a bug was noticed, or that it was not. Displayed as lines for people.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    pub bug: &'static str,
+    bug: &'static str,
     /// The story that failed.
-    pub noticed_by: Option<&'static str>,
-    /// One line a story that ran: its verdict and first reason.
-    pub ran: Vec<String>,
-    pub took_s: u64,
+    noticed_by: Option<&'static str>,
+    /// One line a stage that was played: its verdict and first reason.
+    played: Vec<String>,
+    took_s: u64,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { bug, noticed_by, played, took_s } = self;
+        let by = noticed_by.map_or("UNNOTICED".to_owned(), |story| format!("noticed by {story}"));
+        write!(f, "{bug:<26} {by} {took_s}s")?;
+        played.iter().try_for_each(|line| write!(f, "\n        {line}"))
+    }
 }
 
 /// Names of the seeded bugs, in the order in which they are tried.
@@ -39,31 +48,31 @@ pub fn bugs() -> impl Iterator<Item = &'static str> {
     NOTICED_BY.iter().map(|(bug, _)| *bug)
 }
 
-/// Runs the stories of each bug that `wanted` picks until one fails, and hands each outcome to `report`; whether all were
-/// noticed.
+/// Plays the stories of each bug that `wanted` picks until one fails, and hands each outcome to `report`; whether all
+/// were noticed. `rate` is in messages a second.
 ///
 /// # Errors
 /// When the faulty node cannot be built.
-pub fn run(settings: &Settings, wanted: impl Fn(&str) -> bool, mut report: impl FnMut(&Outcome)) -> Result<bool> {
+pub fn run(rate: u64, wanted: impl Fn(&str) -> bool, mut report: impl FnMut(&Outcome)) -> Result<bool> {
     harness::build_faulty_node()?;
     let mut all_noticed = true;
     for (bug, stories) in NOTICED_BY.iter().filter(|(bug, _)| wanted(bug)) {
-        let outcome = try_bug(bug, stories, settings)?;
+        let outcome = try_bug(bug, stories, rate)?;
         all_noticed &= outcome.noticed_by.is_some();
         report(&outcome);
     }
     Ok(all_noticed)
 }
 
-fn try_bug(bug: &'static str, stories: &[&'static str], settings: &Settings) -> Result<Outcome> {
+fn try_bug(bug: &'static str, stories: &[(&'static str, usize)], rate: u64) -> Result<Outcome> {
     let began = Instant::now();
-    let settings = Settings { bug: Some(bug.to_owned()), strict: false, ..settings.clone() };
-    let mut outcome = Outcome { bug, noticed_by: None, ran: Vec::new(), took_s: 0 };
-    for name in stories {
+    let mut outcome = Outcome { bug, noticed_by: None, played: Vec::new(), took_s: 0 };
+    for &(name, runs) in stories {
+        let settings = Settings { runs, seed: 1, rate, strict: false, bug: Some(bug.to_owned()) };
         let verdict = run::run(scenarios::find(name)?, &settings, |result| {
             // The first line says it; an invalid run's reason goes on for pages.
             let reason = result.reasons.first().and_then(|reason| reason.lines().next()).unwrap_or_default();
-            outcome.ran.push(format!("{} {name} seed={} {reason}", result.verdict, result.seed));
+            outcome.played.push(format!("{} {name} seed={} {reason}", result.verdict, result.seed));
         });
         if verdict == Verdict::Fail {
             outcome.noticed_by = Some(name);
@@ -82,7 +91,7 @@ mod tests {
     fn every_bug_has_stories_and_every_story_exists() {
         for (bug, stories) in NOTICED_BY {
             assert!(!stories.is_empty(), "{bug}");
-            assert!(stories.iter().all(|story| scenarios::find(story).is_ok()), "{bug}: {stories:?}");
+            assert!(stories.iter().all(|(story, _)| scenarios::find(story).is_ok()), "{bug}: {stories:?}");
         }
     }
 }

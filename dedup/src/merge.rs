@@ -211,7 +211,7 @@ impl<P> Merge<P> {
         }
     }
 
-    /// Heap bytes of the window, for capacity planning; the rings add 32 bytes per frame they hold.
+    /// Heap bytes of the window, for capacity planning; the rings add 40 bytes per frame they hold.
     pub fn window_heap_bytes(&self) -> usize {
         self.window.heap_bytes()
     }

@@ -360,6 +360,41 @@ fn takeover_writes_what_the_topic_lacks_and_nothing_else() {
     assert_eq!(merge.frame(frame(STANDBY, 7, "e"), 10), Observed::Fresh);
 }
 
+/// An owner that is cut off from its peers goes on writing until it is fenced: what its last ack says is long past, and the
+/// new standby has connected meanwhile.
+#[test]
+fn a_newcomer_finds_what_a_cut_off_owner_wrote_after_its_last_ack() {
+    let mut retention = Retention::new(Options::default());
+    retention.subscribed(STANDBY);
+    (1..=2_000).for_each(|index| retention.frame(frame(STANDBY, index, &format!("m{index}"))));
+    let resolved = (1..=50).map(|index| Resolved { subscription: STANDBY, index, record: RecordId::UNKNOWN }).collect();
+    let ack = Ack { subscription: STANDBY, unseen: Vec::new(), resolved, aligned: true, redundant: true };
+    retention.receive(ToStandby::Ack(ack)).expect("an ack has no bytes");
+    let tail = (51..=2_000).map(|n| TailRecord {
+        id: RecordId { epoch: 3, sequence: n },
+        fingerprint: fingerprint(&format!("m{n}")),
+        subscription: OWN,
+        index: n,
+    });
+    let mut merge = Merge::take_over(Options::default(), 4, retention, tail, 0);
+    assert_eq!(cut(&mut merge, 0).len(), 0, "the topic has everything");
+    merge.standby_joined();
+    merge.standby_subscription(Some(LATER), 10);
+    let mut written = Vec::new();
+    // What it got while the takeover was under way comes at once, what follows comes from both.
+    for n in 501..=2_100 {
+        merge.frame(frame(LATER, n - 500, &format!("m{n}")), 20);
+        if n > 2_000 {
+            merge.frame(frame(STANDBY, n, &format!("m{n}")), 20);
+        }
+        written.extend(cut(&mut merge, 20).into_iter().map(|record| record.payload));
+        merge.committed();
+    }
+    assert!(merge.status().standby_aligned, "{:?}", merge.status());
+    let expected: Vec<String> = (2_001..=2_100).map(|n| format!("m{n}")).collect();
+    assert_eq!(written, expected);
+}
+
 #[test]
 fn a_retention_gives_up_the_oldest_and_continues_a_relay_anywhere() {
     let mut retention = Retention::new(Options::default());

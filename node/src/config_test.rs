@@ -34,7 +34,7 @@ fn the_environment_is_stronger_than_the_file_and_the_file_than_the_default() {
     let config = fine(file, &[("TWINFEED_CLUSTER__NAME", "test"), ("TWINFEED_ZONE", "b")]).config;
     assert_eq!((config.zone.as_str(), config.cluster.name.as_str()), ("b", "test"));
     assert_eq!(config.cluster.heartbeat, Duration::from_millis(50));
-    assert_eq!(config.cluster.election_max, Duration::from_millis(500));
+    assert_eq!(config.cluster.election_max, Duration::from_millis(400));
 }
 
 #[test]

@@ -164,10 +164,12 @@ async fn live(config: NodeConfig, stop: CancellationToken) -> Result<(), TaskErr
     running.ready.fail("stopping");
     // A second signal does not wait.
     let grace = config.limits.shutdown_grace;
+    let cause = failed.as_ref().and_then(|_| running.raft.failure());
     let stopping = async {
         if failed.is_none() {
             leave(&running).await;
         }
+        running.raft.retire();
         let report = supervisor.stop(grace).await;
         for (kind, name) in &report.left {
             tracing::warn!(kind = kind.as_str(), name, "node.task_left");
@@ -175,9 +177,10 @@ async fn live(config: NodeConfig, stop: CancellationToken) -> Result<(), TaskErr
         running.raft.clone().shutdown().await;
     };
     tokio::select! { () = stopping => {}, () = asked_to_stop() => tracing::warn!("node.stopped_at_once") }
-    match failed {
-        Some(ended) => Err(format!("{ended}; the log says more").into()),
-        None => Ok(()),
+    match (cause, failed) {
+        (Some(cause), _) => Err(cause.into()),
+        (None, Some(ended)) => Err(format!("{ended}; the log says more").into()),
+        (None, None) => Ok(()),
     }
 }
 

@@ -34,6 +34,8 @@ fn args(rate: f64, count: Option<u64>) -> Args {
         skew_ms: 15,
         jitter_ms: 3,
         reorder_ms: 0,
+        reorder_path: None,
+        backfill: 0,
         wait_subscribers: 2,
         faults: Faults::default(),
     }

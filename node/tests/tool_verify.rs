@@ -58,6 +58,8 @@ fn feed_args() -> feed::Args {
         skew_ms: 0,
         jitter_ms: 0,
         reorder_ms: 0,
+        reorder_path: None,
+        backfill: 0,
         wait_subscribers: 1,
         faults: Faults::default(),
     }

@@ -28,11 +28,14 @@ pub struct ClusterOptions {
     pub host: IpAddr,
     /// Opens second listeners, each advertised as the address of the proxy in front of it (`BrokerCluster::proxied`).
     pub proxies: Option<[SocketAddr; BROKERS]>,
+    /// How many of them, from the first, are controllers too: with one, killing the two others leaves a cluster that
+    /// still knows which replicas are in sync.
+    pub controllers: usize,
 }
 
 impl Default for ClusterOptions {
     fn default() -> Self {
-        Self { host: IpAddr::V4(Ipv4Addr::LOCALHOST), proxies: None }
+        Self { host: IpAddr::V4(Ipv4Addr::LOCALHOST), proxies: None, controllers: BROKERS }
     }
 }
 
@@ -128,7 +131,9 @@ impl BrokerCluster {
         let mut brokers = Vec::new();
         for position in 0..BROKERS {
             let proxied = options.proxies.map(|at| Proxied { port: proxied[position], advertised: at[position] });
-            let properties = Properties { position, host, port: ports[position], controllers, proxied };
+            let controllers = &controllers[..options.controllers];
+            let properties =
+                Properties { position, host, port: ports[position], brokers: BROKERS, controllers, proxied };
             brokers.push(BrokerProcess::format(jars, |directory| properties.text(directory))?);
         }
         brokers.iter_mut().try_for_each(BrokerProcess::start)?;

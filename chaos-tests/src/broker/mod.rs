@@ -132,7 +132,7 @@ impl Broker {
         let host = options.host;
         let [port, controller, proxied] = free_ports(host)?;
         let proxied = options.proxy.map(|advertised| Proxied { port: proxied, advertised });
-        let properties = Properties { position: 0, host, port, controllers: &[controller], proxied };
+        let properties = Properties { position: 0, host, port, brokers: 1, controllers: &[controller], proxied };
         let mut own = BrokerProcess::format(jars, |directory| properties.text(directory))?;
         own.start()?;
         let proxied = proxied.map(|proxied| SocketAddr::new(host, proxied.port));

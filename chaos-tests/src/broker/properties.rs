@@ -8,12 +8,14 @@ use std::{
 /// One broker of a cluster and its place in it.
 #[derive(Debug, Clone)]
 pub(super) struct Properties<'a> {
-    /// Position in `controllers`; its node id is one more.
+    /// Its node id is one more.
     pub(super) position: usize,
     /// Where all brokers listen.
     pub(super) host: IpAddr,
     pub(super) port: u16,
-    /// Controller ports of all brokers: each is a voter.
+    /// Brokers of the cluster.
+    pub(super) brokers: usize,
+    /// Controller ports of the first brokers: each is a voter.
     pub(super) controllers: &'a [u16],
     pub(super) proxied: Option<Proxied>,
 }
@@ -31,18 +33,23 @@ impl Properties<'_> {
     /// restarted broker is let in only when that of its killed predecessor has expired. All is replicated to all brokers,
     /// three at most, and acknowledged by a majority.
     pub(super) fn text(&self, directory: &Path) -> String {
-        let Self { position, host, port, controllers, proxied } = self;
-        let (replicas, in_sync_min) = (controllers.len().min(3), controllers.len().min(3).div_ceil(2));
+        let Self { position, host, port, brokers, controllers, proxied } = self;
+        let (replicas, in_sync_min) = ((*brokers).min(3), (*brokers).min(3).div_ceil(2));
         let voters: Vec<String> =
             controllers.iter().zip(1..).map(|(port, id)| format!("{id}@127.0.0.1:{port}")).collect();
-        let mut listeners = format!("PLAINTEXT://{host}:{port},CONTROLLER://127.0.0.1:{}", controllers[*position]);
+        let mut listeners = format!("PLAINTEXT://{host}:{port}");
+        let mut roles = "broker";
+        if let Some(port) = controllers.get(*position) {
+            listeners.push_str(&format!(",CONTROLLER://127.0.0.1:{port}"));
+            roles = "broker,controller";
+        }
         let mut advertised = format!("PLAINTEXT://{host}:{port}");
         if let Some(Proxied { port, advertised: at }) = proxied {
             listeners.push_str(&format!(",PROXIED://{host}:{port}"));
             advertised.push_str(&format!(",PROXIED://{at}"));
         }
         format!(
-            "process.roles=broker,controller\n\
+            "process.roles={roles}\n\
              node.id={id}\n\
              controller.quorum.voters={voters}\n\
              listeners={listeners}\n\
@@ -82,13 +89,13 @@ mod tests {
     #[test]
     fn three_brokers_replicate_everything_and_acknowledge_by_two() {
         let host = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let one = Properties { position: 0, host, port: 1, controllers: &[2], proxied: None };
+        let one = Properties { position: 0, host, port: 1, brokers: 1, controllers: &[2], proxied: None };
         let text = one.text(Path::new("/d"));
         assert!(
             text.contains("\nmin.insync.replicas=1\n") && text.contains("\ndefault.replication.factor=1\n"),
             "{text}"
         );
-        let three = Properties { position: 1, controllers: &[2, 3, 4], ..one };
+        let three = Properties { position: 1, brokers: 3, controllers: &[2, 3, 4], ..one };
         let text = three.text(Path::new("/d"));
         assert!(
             text.contains("\nmin.insync.replicas=2\n") && text.contains("\ndefault.replication.factor=3\n"),

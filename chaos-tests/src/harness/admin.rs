@@ -8,8 +8,8 @@ use tonic::transport::{Channel, Endpoint};
 use twinfeed_proto::admin::{
     Connector, CreateConnectorRequest, DeleteConnectorRequest, DrainNodeRequest, Event, FailoverConnectorRequest,
     FailoverConnectorResponse, GetConnectorRequest, GetStatusRequest, GetStatusResponse, RemoveNodeRequest,
-    RestartConnectorRequest, StreamEventsRequest, UndrainNodeRequest, cluster_service_client::ClusterServiceClient,
-    connector_service_client::ConnectorServiceClient,
+    RestartConnectorRequest, StreamEventsRequest, TargetState, UndrainNodeRequest,
+    cluster_service_client::ClusterServiceClient, connector_service_client::ConnectorServiceClient,
 };
 
 /// A client of all nodes.
@@ -73,6 +73,25 @@ impl Admin {
                 config: config.clone().into_iter().collect(),
                 ..CreateConnectorRequest::default()
             };
+            ConnectorServiceClient::new(channel).create_connector(request).await.map(drop)
+        })
+    }
+
+    /// Makes a connector that never runs, with a configuration of so many bytes.
+    pub fn create_stopped(&self, name: &str, bytes: usize) -> Result<()> {
+        let config = [
+            ("websocket.url", "ws://127.0.0.1:1/".to_owned()),
+            ("kafka.topic", name.to_owned()),
+            ("websocket.subscription.message", "x".repeat(bytes)),
+        ];
+        let config: HashMap<String, String> = config.map(|(key, value)| (key.to_owned(), value)).into();
+        self.ask(Duration::from_secs(3), |channel| async {
+            let mut request = CreateConnectorRequest {
+                name: name.to_owned(),
+                config: config.clone().into_iter().collect(),
+                ..CreateConnectorRequest::default()
+            };
+            request.set_initial_state(TargetState::Stopped);
             ConnectorServiceClient::new(channel).create_connector(request).await.map(drop)
         })
     }

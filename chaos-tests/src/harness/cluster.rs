@@ -24,6 +24,9 @@ use super::{
 /// Nodes come up, elect and align well within this, also on a loaded machine.
 const SETTLE_MAX: Duration = Duration::from_secs(60);
 
+/// A node that ends says why in its last lines.
+const LOG_TAIL_LINES: usize = 25;
+
 /// Internal, admin and HTTP listener of a node that has a host to itself.
 const PORTS: [u16; 3] = [7400, 9090, 9464];
 
@@ -35,7 +38,7 @@ pub struct ClusterOptions {
     pub bootstrap: String,
     /// The node's binary: `twinfeed`, or the one with seeded faults.
     pub binary: &'static str,
-    /// Environment of every node.
+    /// Environment of every node; `{node}` in a value is its name.
     pub environment: Vec<(String, String)>,
     /// With a host of every node's name; None: loopback.
     pub network: Option<Rc<Network>>,
@@ -108,10 +111,34 @@ impl Cluster {
         self.dir.as_ref().expect("kept until drop").path()
     }
 
+    /// Where a node keeps its data.
+    pub fn data(&self, name: &str) -> std::path::PathBuf {
+        self.dir().join(name)
+    }
+
+    /// The end of a node's log; it outlives the node.
+    pub fn log_tail(&self, name: &str) -> String {
+        let text = std::fs::read_to_string(self.dir().join(format!("{name}.log"))).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n")
+    }
+
+    /// The process id of a running node.
+    pub fn pid(&self, name: &str) -> Result<u32> {
+        Ok(self.process(name)?.pid())
+    }
+
+    /// Whether a node that was started has ended by itself.
+    pub fn has_ended(&mut self, name: &str) -> bool {
+        self.node_mut(name).ok().and_then(|node| node.process.as_mut()).is_some_and(|process| process.ended().is_some())
+    }
+
     /// Starts a node that does not run.
     pub fn start_node(&mut self, name: &str) -> Result<()> {
         let (dir, binary) = (self.dir().to_owned(), binary(self.options.binary)?);
-        let (environment, faulty) = (self.options.environment.clone(), self.options.binary == faults::FAULTY_NODE);
+        let own = |(key, value): &(String, String)| (key.clone(), value.replace("{node}", name));
+        let environment: Vec<(String, String)> = self.options.environment.iter().map(own).collect();
+        let faulty = self.options.binary == faults::FAULTY_NODE;
         let mut command = match &self.options.network {
             Some(network) => network.host(name)?.command(&binary),
             None => Command::new(binary),
@@ -170,6 +197,11 @@ impl Cluster {
     /// Waits for a node to end by itself, as a fault of its host makes it; the exit code, -1 for a signal.
     pub fn wait_exit(&mut self, name: &str, limit: Duration) -> Result<i32> {
         self.node_mut(name)?.process.take().context("it does not run")?.wait(limit)
+    }
+
+    /// The node of this name.
+    pub fn node(&self, name: &str) -> Result<&Node> {
+        self.nodes.iter().find(|n| n.name == name).with_context(|| format!("no node {name}"))
     }
 
     /// Name of the Raft leader.
@@ -232,8 +264,7 @@ impl Cluster {
     }
 
     pub(super) fn process(&self, name: &str) -> Result<&Process> {
-        let node = self.nodes.iter().find(|n| n.name == name).with_context(|| format!("no node {name}"))?;
-        node.process.as_ref().context("it does not run")
+        self.node(name)?.process.as_ref().context("it does not run")
     }
 
     fn node_mut(&mut self, name: &str) -> Result<&mut Node> {

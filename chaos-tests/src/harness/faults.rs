@@ -31,6 +31,8 @@ pub enum Action {
     Kill,
     /// SIGSTOP.
     Stop,
+    /// It waits there, and goes on with everything else.
+    Pause,
 }
 
 impl Action {
@@ -38,6 +40,7 @@ impl Action {
         match self {
             Self::Kill => "kill",
             Self::Stop => "stop",
+            Self::Pause => "pause",
         }
     }
 }
@@ -64,11 +67,23 @@ impl Armed {
         ensure!(known.lines().any(|line| line == point), "{node} has no point {point}; it has\n{known}");
         let armed = Self { node: node.to_owned(), point, action, directory };
         let _ = fs::remove_file(armed.proof());
-        // Complete before it can be seen.
-        let draft = armed.directory.join(format!("{point}.draft"));
-        fs::write(&draft, action.word())?;
-        fs::rename(&draft, armed.directory.join(point))?;
+        armed.order()?;
         Ok(armed)
+    }
+
+    /// Lets a pausing node go on, with something else to do the next time it comes by.
+    pub fn then(self, action: Action) -> Result<Self> {
+        let next = Self { action, ..self };
+        next.order()?;
+        fs::remove_file(next.proof())?;
+        Ok(next)
+    }
+
+    fn order(&self) -> Result<()> {
+        // Complete before it can be seen.
+        let draft = self.directory.join(format!("{}.draft", self.point));
+        fs::write(&draft, self.action.word())?;
+        Ok(fs::rename(&draft, self.directory.join(self.point))?)
     }
 
     /// Waits until the node has met the point and, as the kernel says, is dead or stopped.
@@ -87,16 +102,17 @@ impl Armed {
                 ensure!(code == -1, "{node} ended with exit code {code} at {point} instead of by a signal");
                 Ok(())
             }
+            Action::Pause => Ok(()),
             Action::Stop => {
                 wait_for("the process to stop", OBEYED_MAX, || (process.state().ok()? == 'T').then_some(()))
             }
         }
     }
 
-    /// Lets a stopped node go on from the point.
+    /// Lets a stopped or pausing node go on from the point.
     pub fn release(self, cluster: &Cluster) -> Result<()> {
         fs::remove_file(self.proof())?;
-        cluster.resume(&self.node)
+        if self.action == Action::Stop { cluster.resume(&self.node) } else { Ok(()) }
     }
 
     fn proof(&self) -> PathBuf {

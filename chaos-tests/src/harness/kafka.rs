@@ -16,8 +16,8 @@ pub enum KafkaOptions {
     Shared,
     /// One of the stage's own, which the story may break.
     Own { proxied: bool },
-    /// Three that replicate everything and acknowledge by two.
-    Three { proxied: bool },
+    /// Three that replicate everything and acknowledge by two; the first `controllers` of them are controllers too.
+    Three { proxied: bool, controllers: usize },
 }
 
 /// Running brokers and proxies. Dropping it ends those of the stage's own.
@@ -40,15 +40,16 @@ impl Kafka {
         }
         let proxied = match options {
             KafkaOptions::Own { proxied: true } => 1,
-            KafkaOptions::Three { proxied: true } => 3,
+            KafkaOptions::Three { proxied: true, .. } => 3,
             _ => 0,
         };
         let proxies: Vec<KafkaProxy> =
             (0..proxied).map(|_| KafkaProxy::start(SocketAddr::new(host, 0))).collect::<Result<_>>()?;
         let at: Vec<SocketAddr> = proxies.iter().map(KafkaProxy::address).collect();
         let (mut one, mut three) = (None, None);
-        let (direct, behind) = if matches!(options, KafkaOptions::Three { .. }) {
-            let brokers = three.insert(BrokerCluster::start(&ClusterOptions { host, proxies: at.try_into().ok() })?);
+        let (direct, behind) = if let KafkaOptions::Three { controllers, .. } = options {
+            let options = ClusterOptions { host, proxies: at.try_into().ok(), controllers };
+            let brokers = three.insert(BrokerCluster::start(&options)?);
             (brokers.bootstrap().to_owned(), brokers.proxied().to_vec())
         } else {
             let broker = one.insert(Broker::start_own(&BrokerOptions { host, proxy: at.first().copied() })?);

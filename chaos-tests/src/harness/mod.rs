@@ -3,6 +3,7 @@
 
 mod admin;
 mod cluster;
+mod disk;
 mod faults;
 pub mod firewall;
 mod kafka;
@@ -11,12 +12,17 @@ mod life;
 pub mod network;
 mod process;
 pub mod proxy;
+mod scrape;
 mod tools;
+mod writes;
 
 pub use admin::{Admin, EventLine};
 pub use cluster::{Cluster, ClusterOptions, Node};
+pub use disk::Disk;
 pub use faults::{Action, Armed, build_faulty_node};
 pub use kafka::{Kafka, KafkaOptions};
 pub use life::{Gap, NodeLife};
-pub use process::{Process, binary, wait_for};
+pub use process::{Process, binary, let_pass, wait_for};
+pub use scrape::metric;
 pub use tools::{Feed, FeedOptions, Missing, ReaderBooks, Silence, Verifier};
+pub use writes::Writes;

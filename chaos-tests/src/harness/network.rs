@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeSet,
     fs::File,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{Ipv4Addr, SocketAddr},
     path::Path,
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
@@ -191,8 +191,8 @@ impl From<&Host> for firewall::Peer {
     }
 }
 
-impl From<SocketAddrV4> for firewall::Peer {
-    fn from(service: SocketAddrV4) -> Self {
+impl From<SocketAddr> for firewall::Peer {
+    fn from(service: SocketAddr) -> Self {
         Self::Service(service)
     }
 }

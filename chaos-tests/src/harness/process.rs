@@ -146,3 +146,11 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> O
         std::thread::park_timeout(Duration::from_millis(20));
     }
 }
+
+/// Lets time pass where the length of a fault is what the story is about; never to wait for something.
+pub fn let_pass(time: Duration) {
+    let until = Instant::now() + time;
+    while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        std::thread::park_timeout(left);
+    }
+}

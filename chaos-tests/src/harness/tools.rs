@@ -68,13 +68,42 @@ impl Feed {
         format!("ws://{}/{path}", self.address)
     }
 
-    /// Ends the feed's schedule (SIGINT): no further messages; the ledger stays readable until the process is dropped.
+    /// Ends the feed's schedule: no further messages; the ledger stays readable until the process is dropped.
     pub fn finish(&self) -> Result<()> {
+        self.order("finish")
+    }
+
+    /// Closes all connections of a path politely: everything sent has arrived.
+    pub fn close(&self, path: &str) -> Result<()> {
+        self.order(&format!("close/{path}"))
+    }
+
+    /// Resets all connections of a path: what was under way is gone.
+    pub fn reset(&self, path: &str) -> Result<()> {
+        self.order(&format!("reset/{path}"))
+    }
+
+    /// Closes all connections of a path and accepts none until `up`.
+    pub fn down(&self, path: &str) -> Result<()> {
+        self.order(&format!("down/{path}"))
+    }
+
+    pub fn up(&self, path: &str) -> Result<()> {
+        self.order(&format!("up/{path}"))
+    }
+
+    /// Connections that have ended so far, as the ledger lists them (the latest two hundred).
+    pub fn ended_connections(&self) -> Result<usize> {
+        Ok(self.ledger()?.matches("\"ended\":\"").count())
+    }
+
+    fn order(&self, order: &str) -> Result<()> {
         let mut stream = std::net::TcpStream::connect(&self.address)?;
-        stream.write_all(b"POST /finish HTTP/1.1\r\nhost: feed\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")?;
+        let head = format!("POST /{order} HTTP/1.1\r\nhost: feed\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+        stream.write_all(head.as_bytes())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
-        anyhow::ensure!(answer.starts_with("HTTP/1.1 2"), "the feed refused to finish: {answer}");
+        anyhow::ensure!(answer.starts_with("HTTP/1.1 2"), "the feed refused `{order}`: {answer}");
         Ok(())
     }
 

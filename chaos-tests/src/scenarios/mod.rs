@@ -1,17 +1,27 @@
 //! The stories, one file each, told in its doc comment. Who runs one decides how often: the test suite a few times,
 //! `chaos NAME --runs N` as often as one likes.
 
+mod bad_store;
+mod brokers;
 mod calm;
 mod captures;
+mod clock_jump;
 mod composition;
+mod feed_shape;
+mod feeds_down;
+mod flapping_feed;
 mod interleaved;
 mod kafka_down;
 mod kill;
 mod kill_at_point;
 mod kill_in_takeover;
+mod late_requests;
+mod partition;
 mod pause;
 mod planned;
+mod power_cut;
 mod rolling_restart;
+mod sick_disk;
 mod topic_deleted;
 mod zombie;
 
@@ -26,16 +36,47 @@ pub const ALL: &[&dyn Story] = &[
     &kill_at_point::KillAtPoint::Owner,
     &kill_at_point::KillAtPoint::Standby,
     &kill_in_takeover::KillInTakeover,
-    &pause::PauseOwner,
+    &partition::Partition::OwnerFromPeers,
+    &partition::Partition::OwnerFromKafka,
+    &partition::Partition::OwnerFromFeed,
+    &partition::Partition::OwnerFromStandby,
+    &partition::Partition::Deaf,
+    &partition::Partition::Mute,
+    &partition::Partition::LeaderAlone,
+    &partition::Partition::FlappingMesh,
+    &brokers::Brokers::Killed,
+    &brokers::Brokers::CoordinatorKilled,
+    &brokers::Brokers::CoordinatorFrozen,
+    &late_requests::LateRequests::Produce,
+    &late_requests::LateRequests::EndTxn,
+    &late_requests::LateRequests::InitProducerId,
+    &brokers::Brokers::TooFew,
+    &flapping_feed::FlappingFeed,
+    &feeds_down::FeedsDown,
+    &feed_shape::FeedShape::Skewed,
+    &feed_shape::FeedShape::Backfilling,
+    &feed_shape::FeedShape::Repeating,
+    &feed_shape::FeedShape::Shuffled,
+    &pause::Pause::Owner,
     &zombie::Zombie::MidTransaction,
     &zombie::Zombie::BeforeInit,
+    &pause::Pause::Standby,
+    &pause::Pause::Leader,
     &kafka_down::KafkaDown::Killed,
     &kafka_down::KafkaDown::Frozen,
     &topic_deleted::TopicDeleted,
     &interleaved::KillOwnerInterleaved,
     &captures::Captures,
+    &clock_jump::ClockJump,
+    &sick_disk::SickDisk::Full,
+    &sick_disk::SickDisk::SyncError,
+    &power_cut::PowerCut::One,
+    &power_cut::PowerCut::All,
+    &bad_store::BadStore::Corrupt,
     &planned::PlannedMove,
     &rolling_restart::RollingRestart,
+    &bad_store::BadStore::WithoutLog,
+    &bad_store::BadStore::Empty,
     &composition::Composition,
     &calm::Calm::Latency,
     &calm::Calm::Throughput,

@@ -115,8 +115,8 @@ pub(super) const KEYS: [Key; 22] = [
     Key {
         path: "cluster.election_max",
         shape: milliseconds(100, 20_000),
-        default: "500ms",
-        doc: "The longest such silence; each node draws its own between the two.",
+        default: "400ms",
+        doc: "The longest such silence, and the leader's lease: as long after its last call no voter helps another. A silent leader is replaced after the lease and what the node has drawn between the two, one whose connection is reset and whose probe fails after the lease alone.",
     },
     Key {
         path: "cluster.dead_after",

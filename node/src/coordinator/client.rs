@@ -51,6 +51,9 @@ pub async fn keep_present(mut local: Local) {
         };
         if let Err(error) = session(&mut local, leader, &address, &mut unsent).await {
             tracing::debug!(leader, %address, %error, "presence.ended");
+            if leader != local.raft.node_id() {
+                local.raft.replace_leader(leader, &address).await;
+            }
         }
         while let Ok(event) = local.events.try_recv() {
             unsent.push(event);

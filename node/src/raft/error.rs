@@ -31,7 +31,7 @@ pub enum Error {
     )]
     Damaged { path: PathBuf, node: String, why: String },
     /// Raft has stopped on this node; the process must end.
-    #[error("raft has stopped on this node: {why}")]
+    #[error("raft has stopped on this node: {why}; look after the disk of its data directory, then start it again")]
     Fatal { why: String },
 }
 

@@ -50,7 +50,7 @@ const SHUTDOWN_STEP_TIMEOUT_MS: u64 = 5_000;
 /// The cheap, cloneable way to a node's Raft.
 #[derive(Clone)]
 pub struct RaftHandle {
-    member: Arc<Member>,
+    pub(super) member: Arc<Member>,
     status: watch::Receiver<RaftStatus>,
     log_index_at_start: u64,
     closed: Arc<Mutex<Option<Closed>>>,
@@ -188,13 +188,23 @@ impl RaftHandle {
         self.member.me().node_id
     }
 
-    /// Stops Raft, closes the store and releases the data directory.
+    /// Why Raft has stopped on this node by itself, if it has: the cause behind whatever else fails then.
+    pub fn failure(&self) -> Option<Error> {
+        self.check_running().err()
+    }
+
+    /// Stops being a leader that others wait for, and does not become one again: the first step of a stop.
     ///
     /// openraft 0.9 cannot hand leadership over: voters refuse a candidate until the old leader's lease has run out,
     /// so the best a leader can do is to stop its heartbeats at once. The cluster then elects as after a crash.
-    pub async fn shutdown(self) {
+    pub fn retire(&self) {
         self.member.raft.runtime_config().heartbeat(false);
         self.member.raft.runtime_config().elect(false);
+    }
+
+    /// Stops Raft, closes the store and releases the data directory.
+    pub async fn shutdown(self) {
+        self.retire();
         let step = Duration::from_millis(SHUTDOWN_STEP_TIMEOUT_MS);
         if timeout(step, self.member.raft.shutdown()).await.is_err() {
             tracing::warn!("raft did not stop within {SHUTDOWN_STEP_TIMEOUT_MS} ms");

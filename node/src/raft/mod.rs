@@ -3,6 +3,7 @@
 //! `worker`, `coordinator` and `api` use [`RaftHandle`]; the composition root starts it, serves its routes and runs its
 //! driver. Decisions belong to `control`; the data plane does not know this room.
 
+mod campaign;
 mod driver;
 mod durable_file;
 mod error;

@@ -24,7 +24,7 @@ pub struct Options {
     pub cluster_name: String,
     /// Interval of the leader's heartbeats and time limit of one append, in milliseconds. Default 100.
     pub heartbeat_ms: u64,
-    /// Bounds of the election timeout in milliseconds. Default 300..500. A lost leader is replaced within about the
+    /// Bounds of the election timeout in milliseconds. Default 300..400. A lost leader is replaced within about the
     /// upper bound (its lease) plus this node's own timeout.
     pub election_ms: (u64, u64),
     /// How long a proposal is tried, over elections and forwards, in milliseconds. Default 5,000.
@@ -46,7 +46,7 @@ impl Default for Options {
             initial_members: Vec::new(),
             cluster_name: "twinfeed".to_owned(),
             heartbeat_ms: 100,
-            election_ms: (300, 500),
+            election_ms: (300, 400),
             propose_timeout_ms: 5_000,
             read_timeout_ms: 3_000,
             snapshot_entries: 2_000,

@@ -60,6 +60,12 @@ pub struct Args {
     /// Shuffle messages within so many milliseconds, differently on every path.
     #[arg(long, default_value_t = 0)]
     pub reorder_ms: u64,
+    /// Only on this path.
+    #[arg(long, value_name = "PATH", requires = "reorder_ms")]
+    pub reorder_path: Option<String>,
+    /// Send every new subscriber so many of the latest messages first.
+    #[arg(long, default_value_t = 0)]
+    pub backfill: u64,
     /// Begin when so many subscribers are connected.
     #[arg(long, default_value_t = 1)]
     pub wait_subscribers: usize,
@@ -104,11 +110,13 @@ impl Args {
     }
 
     fn schedule(&self, path: usize) -> schedule::Schedule {
+        let shuffled = self.reorder_path.as_ref().is_none_or(|only| self.paths.get(path) == Some(only));
+        let reorder_ms = if shuffled { self.reorder_ms } else { 0 };
         schedule::Schedule {
             messages_per_second: self.rate,
             skew: Duration::from_millis(self.skew_ms.saturating_mul(path as u64)),
             jitter: Duration::from_millis(self.jitter_ms),
-            block: ((self.rate * self.reorder_ms as f64 / 1000.0) as u64).max(1),
+            block: ((self.rate * reorder_ms as f64 / 1000.0) as u64).max(1),
             seed: super::pattern::mix(self.pattern.seed ^ (path as u64 + 1)),
         }
     }

@@ -2,6 +2,7 @@
 //! task serves each connection; what they share is here.
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
@@ -12,7 +13,7 @@ use std::{
 
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::watch,
+    sync::{broadcast, watch},
     time::{Instant, timeout},
 };
 use tracing::debug;
@@ -36,6 +37,17 @@ const REQUEST_MAX: Duration = Duration::from_secs(5);
 /// Between an accept that failed and the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
+/// Orders that a busy connection may fall behind; it then misses some, as a slow peer does.
+const ORDERS_MAX: usize = 16;
+
+/// What a connection is told to do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    /// Close politely: everything sent has arrived.
+    Close,
+    Reset,
+}
+
 /// A running feed. Dropping it leaves it running; `stop` ends it, and so does its supervisor.
 #[derive(Debug)]
 pub struct FeedServer {
@@ -56,6 +68,10 @@ pub(super) struct Shared {
     end: watch::Sender<Option<u64>>,
     finished: watch::Sender<bool>,
     stopped: watch::Sender<bool>,
+    /// Orders by position of their path.
+    orders: broadcast::Sender<(usize, Order)>,
+    /// Positions of the paths that accept nobody.
+    down: Mutex<BTreeSet<usize>>,
     next_id: AtomicU64,
 }
 
@@ -75,6 +91,8 @@ impl FeedServer {
             started: watch::Sender::new(None),
             finished: watch::Sender::new(false),
             stopped: watch::Sender::new(false),
+            orders: broadcast::Sender::new(ORDERS_MAX),
+            down: Mutex::default(),
             next_id: AtomicU64::new(1),
             pattern,
             args,
@@ -162,6 +180,52 @@ impl Shared {
         let _ = stopped.wait_for(|stopped| *stopped).await;
     }
 
+    /// The next order for a path; none ever when the feed is gone.
+    pub(super) async fn order(orders: &mut broadcast::Receiver<(usize, Order)>, path: usize) -> Order {
+        loop {
+            match orders.recv().await {
+                Ok((ordered, order)) if ordered == path => return order,
+                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+            }
+        }
+    }
+
+    pub(super) fn orders(&self) -> broadcast::Receiver<(usize, Order)> {
+        self.orders.subscribe()
+    }
+
+    /// Whether a path accepts nobody. Asked again once a subscriber listens to orders, so that none slips through.
+    pub(super) fn is_down(&self, path: usize) -> bool {
+        self.down().contains(&path)
+    }
+
+    fn down(&self) -> std::sync::MutexGuard<'_, BTreeSet<usize>> {
+        self.down.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does what a POST to `<verb>/<path>` asks for; false if there is no such verb or path.
+    fn obey(&self, order: &str) -> bool {
+        let Some((verb, name)) = order.split_once('/') else { return false };
+        let Some(path) = self.args.paths.iter().position(|path| path == name) else { return false };
+        let order = match verb {
+            "close" => Some(Order::Close),
+            "reset" => Some(Order::Reset),
+            "down" => {
+                self.down().insert(path);
+                Some(Order::Close)
+            }
+            "up" => {
+                self.down().remove(&path);
+                None
+            }
+            _ => return false,
+        };
+        // Nobody listens: then nobody has to be sent away.
+        order.map(|order| self.orders.send((path, order)));
+        true
+    }
+
     /// Notes a subscriber; the schedule begins with the last one that is waited for. Returns its id.
     pub(super) fn opened(&self, path: &str, first_n: u64, connected_at_ms: u64) -> u64 {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
@@ -176,7 +240,13 @@ impl Shared {
 
     /// The position at which a subscriber of `schedule` joins now.
     pub(super) fn position(&self, schedule: &Schedule) -> u64 {
-        self.started.borrow().map_or(0, |started| schedule.due(started.elapsed(), self.end()))
+        let due = self.started.borrow().map_or(0, |started| schedule.due(started.elapsed(), self.end()));
+        if self.args.backfill == 0 {
+            return due;
+        }
+        // Whole blocks only, as everything that is due.
+        let first = due.saturating_sub(self.args.backfill);
+        first - first % schedule.block
     }
 
     pub(super) fn sent_through(&self, id: u64, next_n: u64) {
@@ -230,6 +300,9 @@ impl Shared {
         let name = request.path.trim_start_matches('/').to_owned();
         let path = self.args.paths.iter().position(|path| *path == name);
         match (request.method.as_str(), request.websocket_key, path) {
+            ("GET", Some(_), Some(path)) if self.is_down(path) => {
+                answer(&mut stream, "503 Service Unavailable", "{\"message\":\"the path is down\"}").await
+            }
             ("GET", Some(key), Some(path)) => {
                 upgrade(&mut stream, &key).await?;
                 Subscriber::new(Arc::clone(self), path).run(stream, request.rest).await;
@@ -244,9 +317,13 @@ impl Shared {
                 self.finish();
                 answer(&mut stream, "200 OK", "{}").await
             }
+            ("POST", None, _) if self.obey(&name) => answer(&mut stream, "200 OK", "{}").await,
             _ => {
                 let paths = self.args.paths.join(", ");
-                let body = format!("{{\"message\":\"paths are {paths} (websocket), ledger, and finish (POST)\"}}");
+                let body = format!(
+                    "{{\"message\":\"paths are {paths} (websocket), ledger, and finish (POST); POST \
+                     close/, reset/, down/ or up/ and a path\"}}"
+                );
                 answer(&mut stream, "404 Not Found", &body).await
             }
         }

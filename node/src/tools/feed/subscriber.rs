@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::{SinkExt, StreamExt};
 use tokio::{
     net::TcpStream,
+    sync::broadcast,
     time::{Instant, sleep_until},
 };
 use tokio_tungstenite::{
@@ -16,7 +17,7 @@ use tokio_tungstenite::{
     },
 };
 
-use super::server::Shared;
+use super::server::{Order, Shared};
 use crate::clock::wall_ms;
 
 /// Messages after which the ledger is told, at most: a dropped connection must not be credited with much more.
@@ -54,9 +55,13 @@ impl Subscriber {
         let mut socket = WebSocketStream::from_partially_read(stream, rest, Role::Server, Some(config)).await;
         let name = &self.shared.args.paths[self.path];
         let connected_at_ms = wall_ms();
+        let mut orders = self.shared.orders();
+        if self.shared.is_down(self.path) {
+            return;
+        }
         let position = self.shared.position(&self.shared.schedule(self.path));
         let id = self.shared.opened(name, position, connected_at_ms);
-        let why = match self.serve(&mut socket, id, position).await {
+        let why = match self.serve(&mut socket, &mut orders, id, position).await {
             Ok(why) => why.to_owned(),
             Err(error) => error.to_string(),
         };
@@ -66,6 +71,7 @@ impl Subscriber {
     async fn serve(
         &self,
         socket: &mut WebSocketStream<TcpStream>,
+        orders: &mut broadcast::Receiver<(usize, Order)>,
         id: u64,
         mut position: u64,
     ) -> Result<&'static str, tungstenite::Error> {
@@ -78,6 +84,10 @@ impl Subscriber {
                 biased;
                 () = self.shared.stopped() => return Ok("the feed stopped"),
                 () = sleep_until(fault_at) => return self.play(fault, socket).await,
+                order = Shared::order(orders, self.path) => {
+                    let fault = if order == Order::Close { Fault::Close } else { Fault::Drop };
+                    return self.play(fault, socket).await;
+                }
                 at = self.shared.started(), if started.is_none() => started = Some(at),
                 () = sleep_until(next), if started.is_some() => {
                     next = Instant::now() + schedule.pause();

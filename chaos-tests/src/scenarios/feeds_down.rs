@@ -1,0 +1,50 @@
+//! Both feeds are down for 1 to 10 s. What they would have sent is lost, and no cluster can help it: but the cluster must
+//! say so, with bounds that contain the whole time, and lose nothing of what was sent before and after.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use rand::{Rng as _, rngs::StdRng};
+
+use crate::{
+    harness::let_pass,
+    invariants::Invariant,
+    stage::Stage,
+    story::{Facts, Story},
+};
+
+pub(super) struct FeedsDown;
+
+const DOWN_MS: std::ops::RangeInclusive<u64> = 1_000..=10_000;
+
+/// The ledger of the feed knows only what it has sent, so nothing at all may be lost; what it was due to send and did not
+/// is judged against the gaps that the nodes told.
+const INVARIANTS: &[Invariant] = &[
+    Invariant::NoLoss,
+    Invariant::NoSilentLoss,
+    Invariant::NoDuplicate,
+    Invariant::Order,
+    Invariant::SingleWriter,
+    Invariant::Convergence,
+    Invariant::BoundedResources,
+    Invariant::NoPanic,
+];
+
+impl Story for FeedsDown {
+    fn facts(&self) -> Facts {
+        Facts {
+            invariants: INVARIANTS,
+            ..Facts::new("feeds-down", &[26], "both feeds are down for 1 to 10 s: the loss is reported with its bounds")
+        }
+    }
+
+    fn fault(&self, stage: &mut Stage, random: &mut StdRng) -> Result<()> {
+        let down = Duration::from_millis(random.random_range(DOWN_MS));
+        let ended = stage.feed.ended_connections()?;
+        stage.fault(&format!("both feeds are down for {} ms", down.as_millis()));
+        ["a", "b"].iter().try_for_each(|path| stage.feed.down(path))?;
+        let_pass(down);
+        ensure!(stage.feed.ended_connections()? >= ended + 2, "a subscription outlived its feed");
+        ["a", "b"].iter().try_for_each(|path| stage.feed.up(path))
+    }
+}
