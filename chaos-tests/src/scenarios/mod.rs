@@ -1,6 +1,7 @@
 //! The stories, one file each, told in its doc comment. Who runs one decides how often: the test suite a few times,
 //! `chaos NAME --runs N` as often as one likes.
 
+mod admin_linearizable;
 mod bad_store;
 mod brokers;
 mod calm;
@@ -34,6 +35,7 @@ pub const ALL: &[&dyn Story] = &[
     &kill::Kill::Standby,
     &kill::Kill::Leader,
     &kill::Kill::OwnerAndLeader,
+    &admin_linearizable::AdminLinearizable,
     &kill_at_point::KillAtPoint::Owner,
     &kill_at_point::KillAtPoint::Standby,
     &kill_in_takeover::KillInTakeover,
