@@ -70,9 +70,6 @@ pub const ALL: &[&dyn Story] = &[
     &feed_shape::FeedShape::Repeating,
     &feed_shape::FeedShape::Shuffled,
     &interleaved::KillOwnerInterleaved,
-    &kafka_down::KafkaDown::Killed,
-    &kafka_down::KafkaDown::Frozen,
-    &topic_deleted::TopicDeleted,
     &captures::Captures,
     &clock_jump::ClockJump,
     &sick_disk::SickDisk::Full,
@@ -97,4 +94,20 @@ pub fn find(name: &str) -> anyhow::Result<&'static dyn Story> {
     let names = || ALL.iter().map(|story| story.facts().name).collect::<Vec<_>>().join(", ");
     let found = ALL.iter().find(|story| story.facts().name == name);
     found.copied().ok_or_else(|| anyhow::anyhow!("no story `{name}`; known: {}", names()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_every_row_has_a_story() {
+        let names: BTreeSet<&str> = ALL.iter().map(|story| story.facts().name).collect();
+        assert_eq!(names.len(), ALL.len());
+        let told: BTreeSet<u8> = ALL.iter().flat_map(|story| story.facts().rows).copied().collect();
+        let wanted = (1..=15).chain(18..=37).chain([40]);
+        assert_eq!(wanted.filter(|row| !told.contains(row)).collect::<Vec<u8>>(), Vec::<u8>::new());
+    }
 }
