@@ -45,7 +45,11 @@ fn stage(story: &dyn Story, settings: &Settings, seed: u64, faults: usize) -> Ru
     let (facts, began) = (story.facts(), Instant::now());
     let mut result = match play(story, settings, seed, faults) {
         Ok(seen) => RunResult::judge(&facts, seed, settings.strict, &seen),
-        Err(error) => RunResult::invalid(&facts, seed, format!("{error:#}")),
+        Err(error) => {
+            // What the cluster said of itself is long; the line of results names the cause.
+            eprintln!("{error:#}");
+            RunResult::invalid(&facts, seed, error.root_cause().to_string())
+        }
     };
     result.took_s = began.elapsed().as_secs();
     result.repeat = format!("just chaos {} --runs {faults} --seed {seed} --rate {}", facts.name, settings.rate);
