@@ -9,7 +9,7 @@ use rand::{Rng as _, rngs::StdRng};
 use crate::{
     harness::let_pass,
     invariants::Invariant,
-    stage::Stage,
+    stage::{Stage, StageOptions},
     story::{Facts, Story},
 };
 
@@ -36,6 +36,12 @@ impl Story for FeedsDown {
             invariants: INVARIANTS,
             ..Facts::new("feeds-down", &[26], "both feeds are down for 1 to 10 s: the loss is reported with its bounds")
         }
+    }
+
+    fn stage(&self, _seed: u64) -> Result<StageOptions> {
+        // The outage is what counts here, not how long a doubled pause outlasts it.
+        let connector = vec![("websocket.reconnect.backoff.max.ms", "500".to_owned())];
+        Ok(StageOptions { connector, ..StageOptions::default() })
     }
 
     fn fault(&self, stage: &mut Stage, random: &mut StdRng) -> Result<()> {
