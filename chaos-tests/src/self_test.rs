@@ -20,6 +20,8 @@ const NOTICED_BY: &[(&str, &[(&str, usize)])] = &[
     ("prefix-acks", &[("kill-owner-interleaved", 3)]),
     ("release-before-commit", &[("kill-owner-at-points", 1)]),
     ("dedup-off", &[("kill-owner", 1)]),
+    ("flush-without-fdatasync", &[("power-cut-all", 2), ("power-cut", 2)]),
+    ("unknown-commit-is-success", &[("commit-unanswered", 1)]),
     ("self-promotion", &[("kill-owner", 5)]),
 ];
 

@@ -11,7 +11,7 @@ use twinfeed_proto::admin::ConnectorState;
 
 use crate::{
     broker::Broker,
-    harness::{KafkaOptions, wait_for},
+    harness::{KafkaOptions, let_pass, wait_for},
     stage::{CONNECTOR, Stage, StageOptions},
     story::{Facts, Story},
 };
@@ -78,12 +78,11 @@ impl Story for KafkaDown {
 impl KafkaDown {
     /// Returns when Kafka answers again.
     fn take_away(self, broker: &mut Broker, outage: Duration) -> Result<()> {
-        let since = Instant::now();
         match self {
             Self::Killed => broker.stop()?,
             Self::Frozen => broker.pause()?,
         }
-        wait_for("the outage to last", outage * 2, || (since.elapsed() >= outage).then_some(()))?;
+        let_pass(outage);
         match self {
             Self::Killed => broker.restart()?,
             Self::Frozen => broker.resume()?,

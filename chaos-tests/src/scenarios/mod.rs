@@ -1,11 +1,13 @@
 //! The stories, one file each, told in its doc comment. Who runs one decides how often: the test suite a few times,
 //! `chaos NAME --runs N` as often as one likes.
 
+mod admin_linearizable;
 mod bad_store;
 mod brokers;
 mod calm;
 mod captures;
 mod clock_jump;
+mod commit_unanswered;
 mod composition;
 mod feed_shape;
 mod feeds_down;
@@ -33,9 +35,15 @@ pub const ALL: &[&dyn Story] = &[
     &kill::Kill::Standby,
     &kill::Kill::Leader,
     &kill::Kill::OwnerAndLeader,
+    &admin_linearizable::AdminLinearizable,
     &kill_at_point::KillAtPoint::Owner,
     &kill_at_point::KillAtPoint::Standby,
     &kill_in_takeover::KillInTakeover,
+    &pause::Pause::Owner,
+    &zombie::Zombie::MidTransaction,
+    &zombie::Zombie::BeforeInit,
+    &pause::Pause::Standby,
+    &pause::Pause::Leader,
     &partition::Partition::OwnerFromPeers,
     &partition::Partition::OwnerFromKafka,
     &partition::Partition::OwnerFromFeed,
@@ -47,24 +55,20 @@ pub const ALL: &[&dyn Story] = &[
     &brokers::Brokers::Killed,
     &brokers::Brokers::CoordinatorKilled,
     &brokers::Brokers::CoordinatorFrozen,
+    &commit_unanswered::CommitUnanswered,
     &late_requests::LateRequests::Produce,
     &late_requests::LateRequests::EndTxn,
     &late_requests::LateRequests::InitProducerId,
+    &kafka_down::KafkaDown::Killed,
+    &kafka_down::KafkaDown::Frozen,
     &brokers::Brokers::TooFew,
+    &topic_deleted::TopicDeleted,
     &flapping_feed::FlappingFeed,
     &feeds_down::FeedsDown,
     &feed_shape::FeedShape::Skewed,
     &feed_shape::FeedShape::Backfilling,
     &feed_shape::FeedShape::Repeating,
     &feed_shape::FeedShape::Shuffled,
-    &pause::Pause::Owner,
-    &zombie::Zombie::MidTransaction,
-    &zombie::Zombie::BeforeInit,
-    &pause::Pause::Standby,
-    &pause::Pause::Leader,
-    &kafka_down::KafkaDown::Killed,
-    &kafka_down::KafkaDown::Frozen,
-    &topic_deleted::TopicDeleted,
     &interleaved::KillOwnerInterleaved,
     &captures::Captures,
     &clock_jump::ClockJump,
@@ -90,4 +94,20 @@ pub fn find(name: &str) -> anyhow::Result<&'static dyn Story> {
     let names = || ALL.iter().map(|story| story.facts().name).collect::<Vec<_>>().join(", ");
     let found = ALL.iter().find(|story| story.facts().name == name);
     found.copied().ok_or_else(|| anyhow::anyhow!("no story `{name}`; known: {}", names()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_every_row_has_a_story() {
+        let names: BTreeSet<&str> = ALL.iter().map(|story| story.facts().name).collect();
+        assert_eq!(names.len(), ALL.len());
+        let told: BTreeSet<u8> = ALL.iter().flat_map(|story| story.facts().rows).copied().collect();
+        let wanted = (1..=15).chain(18..=37).chain([40]);
+        assert_eq!(wanted.filter(|row| !told.contains(row)).collect::<Vec<u8>>(), Vec::<u8>::new());
+    }
 }

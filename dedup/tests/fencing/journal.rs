@@ -2,7 +2,7 @@
 //!
 //! Writers and the world write it; the verdict reads it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use twinfeed_dedup::{Fingerprint, Resolved, SubscriptionId};
 
@@ -23,6 +23,8 @@ pub(crate) enum Report {
 pub(crate) struct Journal {
     /// Content of each subscription's frames, from index 1.
     pub(crate) frames: HashMap<SubscriptionId, Vec<Fingerprint>>,
+    /// Subscriptions that an owner has aligned.
+    pub(crate) aligned: HashSet<SubscriptionId>,
     pub(crate) writers: BTreeMap<u64, NodeId>,
     pub(crate) reports: Vec<Report>,
     pub(crate) violations: Vec<String>,

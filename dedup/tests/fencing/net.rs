@@ -39,6 +39,7 @@ pub(crate) enum Event {
         epoch: u64,
     },
     Apply(NodeId, Assignment),
+    EndSession(u64),
     Restart(NodeId),
     Strike(NodeId, Blow),
     Recognise(NodeId),
@@ -171,12 +172,14 @@ pub(crate) struct Net {
     pub(crate) ambush: Option<(Option<NodeId>, Step, Blow)>,
     pub(crate) kafka_answers_from_us: u64,
     break_rate: f64,
+    /// From here on connections hold, so that what is left over can be finished.
+    calm_from_us: u64,
     numbers: u64,
     is_traced: bool,
 }
 
 impl Net {
-    pub(crate) fn new(prng: Prng, break_rate: f64, is_traced: bool) -> Self {
+    pub(crate) fn new(prng: Prng, (break_rate, calm_from_us): (f64, u64), is_traced: bool) -> Self {
         Self {
             now_us: 0,
             serial: 0,
@@ -187,6 +190,7 @@ impl Net {
             ambush: None,
             kafka_answers_from_us: 0,
             break_rate,
+            calm_from_us,
             numbers: 0,
             is_traced,
         }
@@ -240,7 +244,7 @@ impl Net {
 
     /// A request goes out on a connection: it arrives and is answered, or the connection breaks, and then nobody knows.
     pub(crate) fn route(&mut self, by: Actor, id: TransactionalId, (object, attempt): (u64, u64), request: Request) {
-        let is_broken = self.prng.chance(self.break_rate);
+        let is_broken = self.prng.chance(self.break_rate) && self.now_us < self.calm_from_us;
         let usual_us = self.prng.between_ms(0.2, 1.5);
         let arrives_us = (self.now_us + usual_us).max(self.kafka_answers_from_us);
         if !is_broken {

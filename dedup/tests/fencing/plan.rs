@@ -102,12 +102,15 @@ impl Plan {
         // With many repeats, connections that interleave differently leave a residue (docs/adr/0004).
         let reorder_ms = if repeats <= 0.3 && prng.chance(0.4) { 3.0 } else { 0.0 };
         let rough = prng.chance(0.3);
+        let break_rate = [0.0, 0.005, 0.02][prng.below(3)];
+        // A bug gets the weather in which it shows; the product gets all of it.
+        let is_stormy = matches!(bug, Bug::NoRecycle | Bug::LateStamps | Bug::UnknownIsSuccess | Bug::RetryWithoutTail);
         Self {
             feed: Shape { messages: 700, gap_ms: 1.5, repeats },
             reorder_ms: if bug == Bug::PrefixAcks { 10.0 } else { reorder_ms },
             faults: 1 + prng.below(if rough { 6 } else { 3 }) as u32,
             rough,
-            break_rate: [0.0, 0.005, 0.02][prng.below(3)],
+            break_rate: if is_stormy { 0.1 } else { break_rate },
             epoch_max: [4, 32_767][prng.below(2)],
             expires_us: [700_000, 2_000_000, 10_000_000][prng.below(3)],
             bug,
@@ -116,6 +119,10 @@ impl Plan {
     }
 
     pub(crate) fn draw_fault(&self, prng: &mut Prng) -> Fault {
+        if self.bug == Bug::LateStamps {
+            // It takes a death between two messages that leave together.
+            return Fault::Ambush(Step::Committed, Blow::Crash);
+        }
         match prng.below(14) {
             0 | 1 => Fault::StrikeOwner(Blow::Crash),
             2 => Fault::StrikeStandby(Blow::Crash),

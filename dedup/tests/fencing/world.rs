@@ -2,7 +2,7 @@
 //!
 //! It takes events out of the net one by one and hands them to whom they concern; everything that is not a writer is decided here.
 
-use twinfeed_dedup::ToStandby;
+use twinfeed_dedup::{Resolved, ToStandby};
 
 use super::broker::{Broker, Later, Request};
 use super::feed::{Message, make_feed};
@@ -54,7 +54,8 @@ impl World {
         let means = (plan.options.clone(), plan.bug);
         let nodes = (0..NODES).map(|id| Node::new(id, means.clone())).collect();
         let skews_us = [0; NODES].map(|_| prng.between_ms(1.0, SKEW_MS_MAX));
-        let net = Net::new(prng, plan.break_rate, is_traced);
+        let feed_ends_us = feed.last().map_or(0, |message| message.sent_us);
+        let net = Net::new(prng, (plan.break_rate, feed_ends_us), is_traced);
         net.say(|| format!("{plan:?}"));
         Self {
             net,
@@ -101,10 +102,13 @@ impl World {
             }
             Event::Apply(node, assignment) => {
                 if let Some(thaws_us) = self.frozen_until(node) {
-                    return self.net.at(thaws_us, Event::Apply(node, assignment));
+                    // A zombie goes on at once; what it missed reaches it later.
+                    let late_us = self.net.prng.between_ms(0.0, 80.0);
+                    return self.net.at(thaws_us + late_us, Event::Apply(node, assignment));
                 }
                 self.nodes[node].apply(assignment, &mut self.net);
             }
+            Event::EndSession(session) => self.net.end_session(session),
             Event::Restart(node) => self.restart(node),
             Event::Strike(node, blow) => self.strike(node, blow),
             Event::Recognise(node) => self.nodes[node].suspected = false,
@@ -176,17 +180,20 @@ impl World {
         self.nodes[actor.node].after_input(&mut self.net);
     }
 
-    /// I8: a frame may be let go of only when a decided commit holds its content.
+    /// I8: a frame may be let go of only when a decided commit holds its content. A subscription that never aligned promises
+    /// nothing: the stream is at risk until the next one has, and a takeover meanwhile is reported.
     fn check_release(&mut self, actor: Actor, said: &Down) {
         let Down::Merge { message: ToStandby::Ack(ack), .. } = said else { return };
-        for resolved in ack.resolved.iter().filter(|resolved| resolved.index > 0) {
+        let aligned = &self.net.journal.aligned;
+        let promised = |resolved: &&Resolved| resolved.index > 0 && aligned.contains(&resolved.subscription);
+        for resolved in ack.resolved.iter().filter(promised).copied().collect::<Vec<Resolved>>() {
             let frames = self.net.journal.frames.get(&resolved.subscription);
             let Some(fingerprint) = frames.and_then(|frames| frames.get(resolved.index as usize - 1)) else { continue };
             if !self.broker.has_decided(resolved.record, *fingerprint) {
                 self.net.say(|| format!("I8: {actor:?} is told to release {resolved:?}"));
                 let (count, first) = &mut self.net.journal.released_early;
                 *count += 1;
-                first.get_or_insert(*resolved);
+                first.get_or_insert(resolved);
             }
         }
     }
@@ -389,7 +396,8 @@ impl World {
     }
 
     fn strike(&mut self, node: NodeId, blow: Blow) {
-        if !self.nodes[node].up {
+        // What waits for a thaw keeps its order only if the thaw is not put off.
+        if !self.nodes[node].up || (blow != Blow::Crash && self.frozen_until(node).is_some()) {
             return;
         }
         self.net.say(|| format!("node {node}: {blow:?}"));
@@ -399,7 +407,8 @@ impl World {
                 let ends = |session: &Session| session.owner.node == node || session.standby.node == node;
                 let sessions = self.net.sessions.iter().filter(|(_, session)| ends(session));
                 let broken: Vec<u64> = sessions.map(|(number, _)| *number).collect();
-                broken.into_iter().for_each(|session| self.net.end_session(session));
+                // What its kernel has sent still arrives, up to a point.
+                broken.into_iter().for_each(|session| self.net.after_ms((0.0, 3.0), Event::EndSession(session)));
                 self.net.after_ms((30.0, 800.0), Event::Restart(node));
             }
             Blow::Pause { lasts_us, noticed } => {

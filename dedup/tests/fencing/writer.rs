@@ -25,7 +25,7 @@ const COMMIT_INTERVAL_US: u64 = 10_000;
 /// `QUICK_INIT_MS` and its growth in `node/src/kafka/producer.rs`; the last object waits.
 const PATIENCE_MS: [f64; 3] = [12.0, 48.0, 192.0];
 const REOPEN_MIN_US: u64 = 100_000;
-const REOPEN_MAX_US: u64 = 5_000_000;
+const REOPEN_MAX_US: u64 = 1_000_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
@@ -709,8 +709,10 @@ impl Writer {
         }
         for notice in notices {
             net.say(|| format!("node {}: {notice:?}", self.actor.node));
-            if matches!(notice, Notice::AlignedByFiat { last_before_ms: Some(_), .. }) {
-                net.journal.reports.push(Report::Gap);
+            match notice {
+                Notice::Aligned { subscription, .. } => drop(net.journal.aligned.insert(subscription)),
+                Notice::AlignedByFiat { last_before_ms: Some(_), .. } => net.journal.reports.push(Report::Gap),
+                _ => {}
             }
         }
     }

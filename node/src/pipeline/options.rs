@@ -35,6 +35,8 @@ pub struct Options {
     pub commit_interval: Duration,
     /// Frames retained or not yet committed, in bytes.
     pub buffer_bytes_max: usize,
+    /// Subscriptions that the connector wants on all nodes together.
+    pub feeds: u8,
     pub confirm: Confirm,
     pub emit: Emit,
     pub spawner: Spawner,

@@ -4,7 +4,7 @@
 
 use std::{
     collections::BTreeMap,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tokio::sync::watch;
@@ -25,7 +25,10 @@ use crate::{
         ids::Epoch,
         report::{Role, SubscriptionReport, WriterReport},
     },
-    telemetry::{FeedMetrics, FeedSide, Metrics, ReconnectReason, StateLabel, StateMetrics, WriterMetrics},
+    telemetry::{
+        FailoverKind, FailoverReason, FeedMetrics, FeedSide, Metrics, ReconnectReason, StateLabel, StateMetrics,
+        WriterMetrics,
+    },
 };
 
 /// A refusal that lasts this long is a failure. librdkafka itself waits 3 s for a topic that it has known.
@@ -55,16 +58,22 @@ pub(super) struct Progress {
     /// Dropped and not yet reported.
     dropped_unsaid: u64,
     dropped_said_at_ms: Option<u64>,
+    /// Why a takeover was begun, and when; until it is done.
+    takeover: Option<(FailoverReason, Instant)>,
+    buffer_bytes_max: usize,
 }
 
 impl Progress {
     pub(super) fn new(options: &Options) -> Self {
         let report = WriterReport::default();
+        let metrics = options.metrics.writer(&options.connector, &options.target.topic);
+        metrics.feeds_configured.set(i64::from(options.feeds));
+        metrics.queue_capacity_messages.set(capacity(0, 0, options.buffer_bytes_max));
         Self {
             connector: options.connector.clone(),
             node: options.node.clone(),
             emit: options.emit.clone(),
-            metrics: options.metrics.writer(&options.connector, &options.target.topic),
+            metrics,
             feed: options.metrics.feed(&options.connector, FeedSide::Secondary),
             all_metrics: options.metrics.clone(),
             out: watch::Sender::new(report.clone()),
@@ -79,6 +88,8 @@ impl Progress {
             feed_failed: None,
             dropped_unsaid: 0,
             dropped_said_at_ms: None,
+            takeover: None,
+            buffer_bytes_max: options.buffer_bytes_max,
         }
     }
 
@@ -122,7 +133,8 @@ impl Progress {
         }
     }
 
-    pub(super) fn takeover_started(&mut self, epoch: Epoch, redundant: bool) {
+    pub(super) fn takeover_started(&mut self, epoch: Epoch, redundant: bool, reason: FailoverReason) {
+        self.takeover = Some((reason, Instant::now()));
         self.report.epoch = epoch;
         let message = if redundant {
             "taking over; everything the former owner had is here or in the topic".to_owned()
@@ -151,6 +163,9 @@ impl Progress {
         self.report.trouble = None;
         self.refused_since_ms = None;
         self.kafka_failed = None;
+        if let Some((reason, since)) = self.takeover.take() {
+            self.metrics.failover(FailoverKind::Node, reason, since.elapsed());
+        }
         self.out.send_replace(self.report.clone());
         let kind = if self.was_live { "writer.recovered" } else { "writer.live" };
         self.was_live = true;
@@ -354,6 +369,7 @@ impl Progress {
         metrics.window_entries.set(status.entries as i64);
         metrics.queue_messages.set(status.ready_records as i64);
         metrics.queue_bytes.set(held_bytes as i64);
+        metrics.queue_capacity_messages.set(capacity(status.ready_records, held_bytes, self.buffer_bytes_max));
     }
 
     /// What has failed for good is for an operator: another node would meet the same.
@@ -401,6 +417,13 @@ impl Progress {
             changed
         });
     }
+}
+
+/// The buffer's limit is in bytes: as many messages as fill it, if all are as large as those that wait now.
+fn capacity(messages: usize, bytes: usize, bytes_max: usize) -> i64 {
+    const USUAL_BYTES: usize = 512;
+    let each = bytes.checked_div(messages).unwrap_or(USUAL_BYTES).max(1);
+    i64::try_from(bytes_max / each).unwrap_or(i64::MAX)
 }
 
 /// Error texts carry durations and counts, which differ with every attempt.
@@ -454,7 +477,14 @@ fn describe(notice: &Notice, wall: impl Fn(u64) -> u64) -> (&'static str, String
 
 #[cfg(test)]
 mod tests {
-    use super::same_but_for_figures;
+    use super::{capacity, same_but_for_figures};
+
+    #[test]
+    fn a_queue_is_full_when_its_bytes_are() {
+        assert_eq!(capacity(0, 0, 512_000), 1_000);
+        assert_eq!(capacity(50, 12_800, 25_600), 100, "half of the bytes, half of the messages");
+        assert_eq!(capacity(50, 25_600, 25_600), 50);
+    }
 
     #[test]
     fn errors_that_differ_in_figures_only_are_the_same() {

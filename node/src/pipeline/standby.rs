@@ -16,11 +16,14 @@ use crate::{
         ids::Epoch,
         relay::{OwnerMessage, OwnerSession, StandbyMessage},
     },
+    telemetry::FailoverReason,
 };
 
 /// Frames in one relay message; bounds the message at about 64 KiB of usual frames.
 const RELAY_FRAMES_MAX: usize = 256;
 const RELAY_BYTES_MAX: usize = 512 * 1024;
+/// A frozen owner is replaced sooner than this after its acks have stopped; one that only cannot reach Kafka, later.
+const REACHED_MS_MIN: u64 = 1_000;
 
 /// State of a standby.
 pub(super) struct Standby {
@@ -266,6 +269,16 @@ impl Standby {
     /// Finds out whether Kafka can be reached from here, while the owner's acks stay away.
     pub(super) fn look(&mut self, now_ms: u64) {
         self.reach.look(self.warm.as_ref(), self.retention.retained_frames() > 0, now_ms);
+    }
+
+    /// Why the owner is replaced, as far as it shows here.
+    pub(super) fn reason(&self, now_ms: u64) -> FailoverReason {
+        match (self.session.is_some(), self.reach.reached_ms(now_ms)) {
+            (true, reached_ms) if reached_ms >= REACHED_MS_MIN => FailoverReason::CannotDeliver,
+            (true, 0) => FailoverReason::Requested,
+            // Gone, or frozen: its connection stands and its acks stay away.
+            (false | true, _) => FailoverReason::OwnerDead,
+        }
     }
 
     /// Confirms to the owner what has been received. A confirmation dropped at a full channel is made up by the next.

@@ -156,7 +156,7 @@ impl Writer {
         self.phase = match (phase, role) {
             (Phase::Standing(standby), Role::Owner { epoch }) => {
                 let redundant = standby.retention.is_redundant();
-                self.progress.takeover_started(epoch, redundant);
+                self.progress.takeover_started(epoch, redundant, standby.reason(self.now_ms()));
                 let Standby { retention, acked, warm, .. } = *standby;
                 let tail_from = acked.map_or(TailFrom::Recent, TailFrom::Offsets);
                 Phase::Opening(self.begin_opening(epoch, retention, tail_from, (warm, redundant)))

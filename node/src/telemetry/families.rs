@@ -171,7 +171,11 @@ impl WriterFamilies {
             acked: add(registry, "records_acked", "Records in committed transactions"),
             unacked: add(registry, "unacked_records", "Messages accepted and not yet committed"),
             queue_messages: add(registry, "queue_messages", "Frames waiting in the owner's inbox"),
-            queue_capacity: add(registry, "queue_capacity_messages", "Bound of the owner's inbox"),
+            queue_capacity: add(
+                registry,
+                "queue_capacity_messages",
+                "Messages of the present size that fill the buffer",
+            ),
             queue_bytes: add(registry, "queue_bytes", "Payload bytes waiting for a commit at the owner"),
             window_entries: add(registry, "dedup_window_entries", "Remembered records in the window"),
             retained_frames: add(registry, "retained_frames", "Frames kept until Kafka has them"),

@@ -50,7 +50,7 @@ pub enum FailoverKind {
 pub enum FailoverReason {
     OwnerDead,
     CannotDeliver,
-    Drain,
+    /// By an operator, a drain, or a stop of the owner's node.
     Requested,
 }
 
@@ -116,13 +116,12 @@ impl FailoverKind {
 }
 
 impl FailoverReason {
-    pub(super) const ALL: [Self; 4] = [Self::OwnerDead, Self::CannotDeliver, Self::Drain, Self::Requested];
+    pub(super) const ALL: [Self; 3] = [Self::OwnerDead, Self::CannotDeliver, Self::Requested];
 
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::OwnerDead => "owner_dead",
             Self::CannotDeliver => "cannot_deliver",
-            Self::Drain => "drain",
             Self::Requested => "requested",
         }
     }

@@ -6,7 +6,11 @@ use crate::{
     control::{RoleSpec, State},
     faults::{self, Bug},
     feed, kafka,
-    model::{connector::Line, ids::WriterId, spec::ConnectorSpec},
+    model::{
+        connector::{Line, Redundancy},
+        ids::WriterId,
+        spec::ConnectorSpec,
+    },
     pipeline::{self, Confirm, ConfirmError, Emit},
     raft::RaftHandle,
     supervise::Spawner,
@@ -67,6 +71,10 @@ pub(super) fn options(
         merge: faults::seeded(twinfeed_dedup::Options { span_ms: spec.dedup_span_ms, ..Default::default() }),
         commit_interval: Duration::from_millis(spec.commit_interval_ms),
         buffer_bytes_max: usize::try_from(spec.buffer_bytes_max).unwrap_or(usize::MAX),
+        feeds: match spec.redundancy {
+            Redundancy::Dual => 2,
+            Redundancy::Single => 1,
+        },
         confirm: confirm(raft.clone()),
         emit: settings.emit.clone(),
         spawner: spawner.clone(),

@@ -110,6 +110,7 @@ impl Twins {
             merge: twinfeed_dedup::Options::default(),
             commit_interval: Duration::from_millis(10),
             buffer_bytes_max: 64 << 20,
+            feeds: 2,
             confirm: Arc::new(move |_, epoch| {
                 let holds = assigned.load(Ordering::SeqCst) == epoch.0;
                 Box::pin(async move { Ok(holds) })
