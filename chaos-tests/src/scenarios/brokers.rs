@@ -28,7 +28,7 @@ pub(super) enum Brokers {
 }
 
 const DOWN_MS: std::ops::RangeInclusive<u64> = 1_000..=6_000;
-const REACHED_MAX: Duration = Duration::from_secs(30);
+const REACHED_MAX: Duration = Duration::from_secs(90);
 
 impl Story for Brokers {
     fn facts(&self) -> Facts {
