@@ -16,6 +16,9 @@ use super::process::{Process, binary, wait_for};
 /// Messages a second where nobody says otherwise.
 const RATE: u64 = 5_000;
 
+/// The two sides of a dual stream.
+const SUBSCRIBERS: usize = 2;
+
 /// What the feed sends.
 #[derive(Debug, Clone)]
 pub struct FeedOptions {
@@ -55,6 +58,9 @@ impl Feed {
             ("--skew-ms", options.skew_ms.to_string()),
             ("--jitter-ms", options.jitter_ms.to_string()),
             ("--seed", options.seed.to_string()),
+            // Nobody is ahead of the others at the start: what one of them got alone before the stream was ever redundant
+            // is not what a story is about.
+            ("--wait-subscribers", SUBSCRIBERS.to_string()),
         ] {
             command.args([flag, &value]);
         }

@@ -51,12 +51,8 @@ impl Story for Captures {
         let pass = BRIDGE + std::fs::read_to_string(&capture)?.lines().count();
         // A tiny capture is over before anything could be killed, so it is sent several times.
         let lines = pass * MESSAGES_MIN.div_ceil(pass);
-        let more = ["--replay", &capture.display().to_string(), "--count", &lines.to_string(), "--bridge"]
-            .map(str::to_owned)
-            .into_iter()
-            // Both subscriptions from the first line on.
-            .chain([BRIDGE.to_string(), "--wait-subscribers".to_owned(), "2".to_owned()])
-            .collect();
+        let (capture, count, bridge) = (capture.display().to_string(), lines.to_string(), BRIDGE.to_string());
+        let more = ["--replay", &capture, "--count", &count, "--bridge", &bridge].map(str::to_owned).to_vec();
         // The whole capture in about ten seconds.
         let feed = FeedOptions { rate: Some(lines as u64 / 10), more, ..FeedOptions::default() };
         Ok(StageOptions { feed, ..StageOptions::default() })

@@ -45,13 +45,7 @@ impl Schedule {
         }
         let first = position - position % self.block;
         let length = end.map_or(self.block, |end| self.block.min(end - first));
-        // A full-cycle walk: step is made coprime to the length, so every neighbour is visited once.
-        let draw = mix(self.seed ^ mix(first));
-        let mut step = draw % length + 1;
-        while gcd(step, length) != 1 {
-            step += 1;
-        }
-        first + ((position - first) * step + (draw >> 32)) % length
+        first + permuted(position - first, length, self.seed ^ mix(first))
     }
 
     /// When to look again: the next message's time, but not sooner than a timer can tell.
@@ -60,8 +54,23 @@ impl Schedule {
     }
 }
 
-const fn gcd(a: u64, b: u64) -> u64 {
-    if b == 0 { a } else { gcd(b, a % b) }
+/// The number at `position` of a random order of `0..length`, computed without the others: a Feistel network over the next
+/// even number of bits, walked until it comes back into the range. A mere stride would do for a shuffle, but two strides are
+/// often the same order shifted, which no two connections ever are.
+fn permuted(position: u64, length: u64, seed: u64) -> u64 {
+    let half = (64 - (length - 1).leading_zeros()).div_ceil(2).max(1);
+    let mask = (1 << half) - 1;
+    let mut number = position;
+    loop {
+        let (mut left, mut right) = (number >> half, number & mask);
+        for round in 1..=4 {
+            (left, right) = (right, left ^ (mix(seed ^ mix(right ^ (round << 32))) & mask));
+        }
+        number = left << half | right;
+        if number < length {
+            return number;
+        }
+    }
 }
 
 #[cfg(test)]
