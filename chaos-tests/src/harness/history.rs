@@ -8,7 +8,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -45,6 +45,7 @@ pub struct Recorder {
     runtime: Runtime,
     clients: Vec<JoinHandle<Vec<Operation>>>,
     stop: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
 }
 
 /// What all clients share.
@@ -56,6 +57,7 @@ struct Shared {
     stop: Arc<AtomicBool>,
     /// Every write has a value of its own.
     values: Arc<AtomicU64>,
+    answered: Arc<AtomicUsize>,
 }
 
 impl Recorder {
@@ -67,12 +69,14 @@ impl Recorder {
     pub fn start(endpoints: Vec<String>, clients: usize, seed: u64) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let stop = Arc::new(AtomicBool::new(false));
+        let answered = Arc::new(AtomicUsize::new(0));
         let shared = Shared {
             endpoints,
             prefix: format!("history-{seed}"),
             began: Instant::now(),
             stop: Arc::clone(&stop),
             values: Arc::new(AtomicU64::new(1)),
+            answered: Arc::clone(&answered),
         };
         let client = |number| Client {
             number,
@@ -81,7 +85,12 @@ impl Recorder {
             shared: shared.clone(),
         };
         let clients = (0..clients).map(|number| runtime.spawn(client(number).run())).collect();
-        Ok(Self { runtime, clients, stop })
+        Ok(Self { runtime, clients, stop, answered })
+    }
+
+    /// Calls so far whose outcome is known.
+    pub fn answered(&self) -> usize {
+        self.answered.load(Ordering::Relaxed)
     }
 
     /// Lets every client finish its call and returns what all of them did.
@@ -120,6 +129,7 @@ impl Client {
                 Outcome::Read(None) => drop(self.read.remove(&connector)),
                 _ => {}
             }
+            self.shared.answered.fetch_add(usize::from(outcome != Outcome::Unknown), Ordering::Relaxed);
             operations.push(Operation { connector, client: self.number, call, outcome, invoked_ns, returned_ns });
             let pause_ms = self.random.random_range(PAUSE_MS);
             tokio::time::sleep(Duration::from_millis(pause_ms)).await;
