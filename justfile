@@ -11,9 +11,10 @@ fix:
     cargo fmt --all
     cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged
 
-# Writes the generated part of docs/configuration.md
+# Writes the generated parts of docs/configuration.md and docs/testing.md
 docs:
     TWINFEED_WRITE_DOCS=1 cargo test -q -p twinfeed-node --lib the_document_has_not_drifted
+    TWINFEED_WRITE_DOCS=1 cargo test -q -p twinfeed-chaos --lib the_table_has_not_drifted
 
 fmt-check:
     cargo fmt --all --check
@@ -44,9 +45,15 @@ alerts:
 demo:
     cargo run --bin twinfeed -- demo
 
-# One failover story against a real broker, such as `just chaos kill-owner`; `just chaos list` names them
+# One failover story against a real broker, such as `just chaos kill-owner --runs 20`; `just chaos list` names them
 chaos STORY *ARGS:
-    cargo run -p twinfeed-chaos --bin chaos -- {{STORY}} {{ARGS}}
+    cargo build --release --workspace --bins
+    target/release/chaos {{STORY}} {{ARGS}}
+
+# Random faults, two or three at once, for so long; each stage with the next seed
+soak *ARGS:
+    cargo build --release --workspace --bins
+    target/release/chaos soak {{ARGS}}
 
 # The takeover simulation with more seeds
 simulate SEEDS="10000":

@@ -91,6 +91,24 @@ mod tests {
         assert_eq!(table.lines().count(), scenarios::ALL.len() + 2);
     }
 
+    /// The table in docs/testing.md is that of the results beside it. `TWINFEED_WRITE_DOCS=1` writes it anew.
+    #[test]
+    fn the_table_has_not_drifted() {
+        const BEGIN: &str = "<!-- generated from chaos-results.jsonl -->\n";
+        const END: &str = "<!-- end -->";
+        let docs = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs"));
+        let table = table(&read(&docs.join("chaos-results.jsonl")).unwrap());
+        let path = docs.join("testing.md");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let (before, rest) = text.split_once(BEGIN).expect("the begin of the table");
+        let (present, after) = rest.split_once(END).expect("the end of the table");
+        if std::env::var_os("TWINFEED_WRITE_DOCS").is_some() {
+            std::fs::write(&path, format!("{before}{BEGIN}{table}{END}{after}")).unwrap();
+            return;
+        }
+        assert_eq!(present, table, "run `just docs`");
+    }
+
     #[test]
     fn results_survive_a_file() {
         let dir = tempfile::tempdir().unwrap();
