@@ -250,7 +250,7 @@ impl Coordinator {
     async fn propose(&self, command: Command) -> bool {
         let text = format!("{command:?}");
         let proposal = Proposal { request_id: String::new(), proposed_at_ms: wall_ms(), command };
-        match self.raft.propose(proposal).await {
+        match self.raft.propose_as_leader(proposal).await {
             Ok(Outcome::Done { revision }) => {
                 tracing::info!(revision, command = %text, "coordinator.assigned");
                 return true;

@@ -35,8 +35,9 @@ pub type Confirm =
 /// Records read back when a takeover has no acked offsets to start from: a best effort, as such a standby was never
 /// redundant, but it keeps most of the overlap from being written twice.
 const RECENT_RECORDS: i64 = 10_000;
-/// Offsets looked back at where no record matters but the time of the last one; every other may be a commit marker.
-const LAST_OFFSETS: i64 = 20;
+/// Offsets looked back at where no record matters but the time of the last one: commit markers take offsets, and so do
+/// the records of the transaction that died with its owner, up to 10,000.
+const LAST_OFFSETS: i64 = 20_000;
 
 /// Bounds a whole opening; what hangs longer is tried again from the start.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(30);

@@ -107,6 +107,24 @@ impl RaftHandle {
         self.outcome(Ask::Propose(proposal), request_id, limit_ms).await
     }
 
+    /// Proposes a command only if this node leads, and never passes it on: for decisions made from what a leader knows. A
+    /// node that wakes up or restarts as the leader of a past term must not have its verdicts carried out by its successor.
+    ///
+    /// # Errors
+    /// [`Error::NoLeader`]: nothing was done, another node leads. [`Error::Unknown`]: a later look at the state tells.
+    pub async fn propose_as_leader(&self, proposal: Proposal) -> Result<Outcome, Error> {
+        let request_id = Uuid::new_v4().to_string();
+        let proposal = Proposal { request_id: request_id.clone(), ..proposal };
+        if !self.member.leads() {
+            return Err(Error::NoLeader { waited_ms: 0 });
+        }
+        match self.member.answer(Ask::Propose(proposal)).await {
+            Answer::Outcome(outcome) => Ok(outcome),
+            Answer::NotLeader { .. } => Err(Error::NoLeader { waited_ms: 0 }),
+            Answer::ReadIndex(_) | Answer::Unknown { .. } => Err(Error::Unknown { request_id }),
+        }
+    }
+
     /// Removes a node for good, from the quorum and from the state.
     ///
     /// # Errors
