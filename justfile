@@ -21,10 +21,12 @@ fmt-check:
 
 clippy:
     cargo clippy --workspace --all-targets -- -D warnings
+    cargo clippy -p twinfeed-node --features faults --all-targets -- -D warnings
 
 # All tests; those of Kafka start a broker of their own, see docs/testing.md
 test:
     cargo test --workspace
+    cargo test -p twinfeed-dedup --features faults --test takeover_simulation each_
 
 # Only the rules of the house: levels, sizes, the single spawner
 layering:
