@@ -13,6 +13,7 @@ use super::{
     Error, READY_MS_MAX, client, free_ports, on_free_ports,
     process::BrokerProcess,
     properties::{Properties, Proxied},
+    wait_ready,
 };
 use crate::jars;
 
@@ -43,6 +44,7 @@ impl Default for ClusterOptions {
 #[derive(Debug)]
 pub struct BrokerCluster {
     bootstrap: String,
+    addresses: Vec<String>,
     proxied: Vec<SocketAddr>,
     brokers: Vec<BrokerProcess>,
 }
@@ -79,7 +81,7 @@ impl BrokerCluster {
         self.brokers[broker].resume()
     }
 
-    /// Starts a killed broker again without waiting for it; see `wait_members`.
+    /// Starts a killed broker again without waiting for it; see `wait_answer`.
     pub fn restart(&mut self, broker: usize) -> Result<(), Error> {
         self.brokers[broker].start()
     }
@@ -87,6 +89,12 @@ impl BrokerCluster {
     /// Whether the process runs.
     pub fn is_alive(&self, broker: usize) -> bool {
         self.brokers[broker].is_alive()
+    }
+
+    /// Waits until this broker itself answers, at most 60 s. Whether it is a member says little: one that is back before its
+    /// predecessor's session has expired was never missed.
+    pub fn wait_answer(&self, broker: usize) -> Result<(), Error> {
+        wait_ready(&self.brokers[broker], &self.addresses[broker])
     }
 
     /// Waits until so many brokers are members of the cluster, at most 60 s.
@@ -138,9 +146,9 @@ impl BrokerCluster {
         }
         brokers.iter_mut().try_for_each(BrokerProcess::start)?;
         let at = |port: &u16| SocketAddr::new(host, *port);
-        let bootstrap: Vec<String> = ports.iter().map(|port| at(port).to_string()).collect();
+        let addresses: Vec<String> = ports.iter().map(|port| at(port).to_string()).collect();
         let proxied = options.proxies.iter().flat_map(|_| proxied.iter().map(at)).collect();
-        let cluster = Self { bootstrap: bootstrap.join(","), proxied, brokers };
+        let cluster = Self { bootstrap: addresses.join(","), addresses, proxied, brokers };
         cluster.wait_members(BROKERS)?;
         Ok(cluster)
     }

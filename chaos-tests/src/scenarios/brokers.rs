@@ -62,6 +62,7 @@ impl Story for Brokers {
         }
         let (topic, back_since) = (stage.topic.clone(), Instant::now());
         let brokers = stage.kafka.three()?;
+        (0..3).try_for_each(|broker| brokers.wait_answer(broker))?;
         brokers.wait_members(3)?;
         wait_for("all replicas to be in sync", REACHED_MAX, || (brokers.in_sync_of(&topic)? == 3).then_some(()))?;
         // Most of a silence is the brokers' own way back.
