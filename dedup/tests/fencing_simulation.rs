@@ -81,6 +81,7 @@ fn no_fault_loses_repeats_or_disorders_anything() {
         );
     }
     if single.is_none() {
+        assert_eq!(smooth_but_reported, 0, "a single fault was reported as a possible loss");
         assert!(judged_in_full * 2 > runs, "too many runs excuse themselves");
         assert!(takeovers + recoveries > runs / 2, "too little happened for the runs to count");
     }

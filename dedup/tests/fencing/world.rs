@@ -16,8 +16,9 @@ use super::writer::Phase;
 
 const NODES: usize = 3;
 const SKEW_MS_MAX: f64 = 20.0;
-/// Time for everything under way to arrive after the feed's last message.
-const AFTERMATH_US: u64 = 4_000_000;
+/// Time for everything under way to arrive after the feed's last message; an owner waits up to ten seconds for a standby that is
+/// gone before it stops to count on it.
+const AFTERMATH_US: u64 = 13_000_000;
 /// No fault falls so shortly before the feed's end: a gap is noticed, and reported, with the first frame after it.
 const QUIET_US: u64 = 200_000;
 /// How long the leader waits before it looks again.

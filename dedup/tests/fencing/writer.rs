@@ -464,6 +464,9 @@ impl Writer {
 
     pub(crate) fn standby_connected(&mut self, session: u64, (incarnation, through): (u64, u64), net: &mut Net) {
         if let Phase::Owning(owner) = &mut self.phase {
+            if let Some(former) = owner.session() {
+                net.end_session(former);
+            }
             let welcome = owner.standby_connected(session, incarnation, through);
             net.send_down(session, welcome);
             self.tell(net);
