@@ -195,7 +195,8 @@ async fn start(
     let view = watch::Sender::new(ClusterView::default());
     let (leaving, is_leaving) = watch::channel(false);
     let registry = relay::Registry::default();
-    let (coordination, coordinator) = coordinator::coordinator(raft.clone(), config.name.clone(), spawner.clone());
+    let (coordination, coordinator) =
+        coordinator::coordinator(raft.clone(), config.name.clone(), config.cluster.dead_after, spawner.clone());
     let (unsent_events, outgoing_events) = mpsc::channel(EVENTS_MAX);
     let (suspect, suspects) = mpsc::channel(SUSPECTS_MAX);
     let settings = settings(config, metrics, unsent_events);

@@ -144,7 +144,8 @@ impl Cluster {
             None => Command::new(binary),
         };
         let node = self.node_mut(name)?;
-        command.arg("node").arg("--config").arg(&node.config).envs(environment);
+        // A harness that is killed leaves no nodes behind.
+        command.args(["node", "--exit-with-stdin", "--config"]).arg(&node.config).envs(environment);
         if faulty {
             let orders = faults::directory(&dir, name);
             std::fs::create_dir_all(&orders)?;

@@ -89,7 +89,7 @@ pub struct Coordinator {
 }
 
 /// Makes a coordinator and its handle.
-pub fn coordinator(raft: RaftHandle, name: String, spawner: Spawner) -> (Handle, Coordinator) {
+pub fn coordinator(raft: RaftHandle, name: String, dead_after: Duration, spawner: Spawner) -> (Handle, Coordinator) {
     let (myself, inbox) = mpsc::channel(INBOX_MAX);
     let view = watch::Sender::new(ClusterView::default());
     let leads = watch::Sender::new(false);
@@ -105,7 +105,7 @@ pub fn coordinator(raft: RaftHandle, name: String, spawner: Spawner) -> (Handle,
         view,
         leads,
         events,
-        health: Health::default(),
+        health: Health::new(dead_after.as_millis() as u64),
         damping: Damping::default(),
         reports: Reports::new(),
         was_up: BTreeMap::new(),

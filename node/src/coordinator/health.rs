@@ -1,15 +1,11 @@
 //! Which nodes are up, as the leader sees it. Pure: time is an argument, probes are asked for and answered.
 //!
-//! A node is down when its presence has been silent for 1.5 s (frozen, cut off), or at once when its connection was
+//! A node is down when its presence has been silent for `cluster.dead_after` (frozen, cut off), or at once when its connection was
 //! reset and one probe failed (crashed): a killed process answers a probe with a refused connection.
 
 use std::collections::BTreeMap;
 
 use crate::model::ids::NodeId;
-
-/// Silence after which a node counts as down, in milliseconds: six missed reports would be 600, but a pause of a
-/// second is usual on a loaded machine, and a wrong verdict costs a takeover.
-pub(super) const SILENT_MAX_MS: u64 = 1_500;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Node {
@@ -21,12 +17,19 @@ struct Node {
 }
 
 /// The leader's verdicts.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Health {
+    silent_ms_max: u64,
     nodes: BTreeMap<NodeId, Node>,
 }
 
 impl Health {
+    /// `silent_ms_max`: silence after which a node counts as down. By default 1.5 s: six missed reports would be 600 ms,
+    /// but a pause of a second is usual on a loaded machine, and a wrong verdict costs a takeover.
+    pub(super) fn new(silent_ms_max: u64) -> Self {
+        Self { silent_ms_max, nodes: BTreeMap::new() }
+    }
+
     /// This node has just become the leader: nobody has reported to it yet, so everybody gets the time of a silence
     /// and a probe. Returns whom to probe.
     pub(super) fn lead(&mut self, members: impl IntoIterator<Item = NodeId>, now_ms: u64) -> Vec<NodeId> {
@@ -79,7 +82,7 @@ impl Health {
 
     /// Whether the node takes part.
     pub(super) fn is_up(&self, id: NodeId, now_ms: u64) -> bool {
-        self.nodes.get(&id).is_some_and(|n| !n.down && now_ms.saturating_sub(n.heard_at_ms) <= SILENT_MAX_MS)
+        self.nodes.get(&id).is_some_and(|n| !n.down && now_ms.saturating_sub(n.heard_at_ms) <= self.silent_ms_max)
     }
 
     /// Milliseconds since the node was heard.
@@ -98,8 +101,10 @@ fn ask(node: &mut Node) -> bool {
 mod tests {
     use super::*;
 
+    const SILENT_MAX_MS: u64 = 1_500;
+
     fn leading() -> Health {
-        let mut health = Health::default();
+        let mut health = Health::new(SILENT_MAX_MS);
         assert_eq!(health.lead([1, 2, 3], 1_000), [1, 2, 3]);
         for id in [1, 2, 3] {
             health.probed(id, true);
@@ -141,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_new_leader_gives_everybody_a_probe_and_a_silence() {
-        let mut health = Health::default();
+        let mut health = Health::new(SILENT_MAX_MS);
         health.lead([1, 2], 5_000);
         health.probed(1, false);
         assert!(!health.is_up(1, 5_001));
