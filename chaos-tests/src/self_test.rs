@@ -15,7 +15,7 @@ use crate::{
 /// A bug and the stories that should notice it with their numbers of faults, the likeliest first.
 const NOTICED_BY: &[(&str, &[(&str, usize)])] = &[
     ("no-fencing", &[("zombie-mid-transaction", 2), ("pause-owner", 2)]),
-    ("check-before-init", &[("zombie-before-init", 1)]),
+    ("check-before-init", &[("zombie-before-init", 2)]),
     ("no-alignment", &[("kill-owner-at-points", 1)]),
     ("prefix-acks", &[("kill-owner-interleaved", 3)]),
     ("release-before-commit", &[("kill-owner-at-points", 1)]),

@@ -2,18 +2,18 @@
 //! every record of its transaction and EndTxn has not been sent; another node takes over, which frees the readers from the
 //! open transaction; then the zombie goes on and sends its commit. In the second the owner dies, its standby is stopped
 //! with the assignment applied and before its `init_transactions`; a third takes over under a later epoch and writes; then
-//! the zombie goes on and initialises last. Kafka lets the last init win, so only the check behind the init keeps it from
+//! the zombie goes on, cut off from its peers, and initialises last. Kafka lets the last init win, so only the check behind the init keeps it from
 //! writing at its old epoch.
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use rand::{Rng as _, rngs::StdRng};
 
 use crate::{
-    harness::{Action, Armed, wait_for},
+    harness::{Action, Armed, firewall::Cut, wait_for},
     invariants::Invariant,
-    stage::Stage,
+    stage::{Stage, StageOptions},
     story::{Facts, Story},
 };
 
@@ -46,6 +46,7 @@ impl Story for Zombie {
             },
             Self::BeforeInit => Facts {
                 invariants: Invariant::ALWAYS,
+                needs_root: true,
                 needs_faulty_node: true,
                 ..Facts::new(
                     "zombie-before-init",
@@ -54,6 +55,10 @@ impl Story for Zombie {
                 )
             },
         }
+    }
+
+    fn stage(&self, _seed: u64) -> Result<StageOptions> {
+        Ok(StageOptions { network: *self == Self::BeforeInit, ..StageOptions::default() })
     }
 
     fn fault(&self, stage: &mut Stage, random: &mut StdRng) -> Result<()> {
@@ -89,10 +94,18 @@ fn before_init(stage: &mut Stage, outlived: Duration) -> Result<()> {
     })?;
     outlive(outlived)?;
     let before = interruptions(stage)?;
+    // Only Kafka is left to it: word of its successor must not come before its init.
+    let network = stage.network()?;
+    let host = network.host(&roles.standby)?;
+    for peer in network.hosts().iter().filter(|peer| peer.name() != roles.standby) {
+        host.cut(Cut::both(peer))?;
+    }
     zombie.release(&stage.cluster)?;
-    wait_for("somebody to be fenced by the zombie's init", FELT_MAX, || {
+    let felt = wait_for("somebody to be fenced by the zombie's init", FELT_MAX, || {
         (interruptions(stage).ok()? > before).then_some(())
-    })
+    });
+    ensure!(host.heal()? > 0, "no packet was dropped: nothing was cut");
+    felt
 }
 
 /// Events of producers that were fenced, or of owners that learnt that they are none.
