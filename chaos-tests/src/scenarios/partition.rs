@@ -83,7 +83,9 @@ impl Story for Partition {
         };
         // Several faults at once may lose what only the wrong side had, and have to say so.
         let invariants = if *self == Self::FlappingMesh { FLAPPING } else { Invariant::ALL };
-        Facts { silence_ms_max, invariants, needs_root: true, ..Facts::new(name, rows, tells) }
+        // A second replacement of an owner that lives is held back: it must not flap.
+        let faults_per_stage = if *self == Self::OwnerFromKafka { 1 } else { 5 };
+        Facts { silence_ms_max, invariants, faults_per_stage, needs_root: true, ..Facts::new(name, rows, tells) }
     }
 
     fn stage(&self, _seed: u64) -> Result<StageOptions> {

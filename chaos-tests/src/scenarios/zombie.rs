@@ -29,6 +29,8 @@ pub(super) enum Zombie {
 const OUTLIVED_MS: std::ops::RangeInclusive<u64> = 0..=2_000;
 /// The cluster has lost two of three nodes and got one back.
 const TAKEN_OVER_MAX: Duration = Duration::from_secs(30);
+/// A zombie that may write reads the topic's tail and writes within this.
+const WRITES_MAX: Duration = Duration::from_secs(4);
 /// The zombie's init is felt by the rightful owner within this.
 const FELT_MAX: Duration = Duration::from_secs(20);
 
@@ -88,30 +90,36 @@ fn before_init(stage: &mut Stage, outlived: Duration) -> Result<()> {
     zombie.wait_hit(&mut stage.cluster)?;
     // One of three is left: without a second there is no quorum to name another owner.
     stage.cluster.start_node(&roles.owner)?;
-    wait_for("an owner other than the zombie", TAKEN_OVER_MAX, || {
-        let rightful = stage.wait_new_owner(roles.epoch).ok()?;
-        (rightful.owner != roles.standby).then_some(())
+    let rightful = wait_for("an owner other than the zombie", TAKEN_OVER_MAX, || {
+        let rightful = stage.wait_new_owner(roles.epoch).ok()?.owner;
+        (rightful != roles.standby).then_some(rightful)
     })?;
     outlive(outlived)?;
-    let before = interruptions(stage)?;
-    // Only Kafka is left to it: word of its successor must not come before its init.
+    // Only Kafka is left to it: word of its successor must not come before its init, nor its successor's next init before
+    // it has written what it has.
     let network = stage.network()?;
     let host = network.host(&roles.standby)?;
     for peer in network.hosts().iter().filter(|peer| peer.name() != roles.standby) {
         host.cut(Cut::both(peer))?;
     }
+    // Their logs, not their events: those of a node that is cut off reach nobody.
+    let read =
+        |node: &str| std::fs::read_to_string(stage.cluster.dir().join(format!("{node}.log"))).unwrap_or_default();
+    let (zombies, rightfuls) = (read(&roles.standby).len(), read(&rightful).len());
+    stage.cluster.pause(&rightful)?;
     zombie.release(&stage.cluster)?;
-    let felt = wait_for("somebody to be fenced by the zombie's init", FELT_MAX, || {
-        (interruptions(stage).ok()? > before).then_some(())
+    // A node that confirms as it should is held up by the cut; one that does not writes within moments.
+    let since = Instant::now();
+    wait_for("the zombie to write, or its time to pass", WRITES_MAX * 2, || {
+        let wrote = read(&roles.standby).get(zombies..).is_some_and(|new| new.contains("event=writer.live"));
+        (wrote || since.elapsed() >= WRITES_MAX).then_some(())
+    })?;
+    stage.cluster.resume(&rightful)?;
+    let felt = wait_for("the rightful owner to be fenced by the zombie's init", FELT_MAX, || {
+        read(&rightful).get(rightfuls..)?.contains("event=writer.interrupted").then_some(())
     });
     ensure!(host.heal()? > 0, "no packet was dropped: nothing was cut");
     felt
-}
-
-/// Events of producers that were fenced, or of owners that learnt that they are none.
-fn interruptions(stage: &Stage) -> Result<usize> {
-    let fenced = |kind: &str| kind == "writer.interrupted" || kind == "fenced";
-    Ok(stage.cluster.admin.events()?.iter().filter(|event| fenced(&event.kind)).count())
 }
 
 fn outlive(time: Duration) -> Result<()> {
