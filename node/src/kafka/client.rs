@@ -21,7 +21,7 @@ use rdkafka::{
 };
 
 use super::{
-    error::{self, Class, Error, Waited, class, rejected},
+    error::{self, Class, Error, Waited, class, names_a_record, rejected},
     events::{Events, Reports},
     options::{HIDDEN_RETRY_MS, MESSAGE_TIMEOUT_MS, Options, Target},
     record::{HEADER_KEY, OutRecord, STAMP_BYTES, cluster_tag},
@@ -184,7 +184,11 @@ impl Client {
 
     fn undeliverable(&self, error: &KafkaError, record: &OutRecord) -> Error {
         let code = error.rdkafka_error_code();
-        self.consequence(code.map_or(Class::Other, class), error.to_string(), Some(record))
+        self.consequence(
+            code.map_or(Class::Other, class),
+            error.to_string(),
+            code.filter(|c| names_a_record(*c)).map(|_| record),
+        )
     }
 
     /// Names one cause for all failed records: fencing before anything else, and of several refused records the
@@ -206,7 +210,8 @@ impl Client {
         };
         let why = KafkaError::MessageProduction(worst.code).to_string();
         let why = format!("{} of {} records failed: {why}", reports.failed.len(), records.len());
-        self.consequence(class(worst.code), why, records.get(worst.position))
+        let record = records.get(worst.position).filter(|_| names_a_record(worst.code));
+        self.consequence(class(worst.code), why, record)
     }
 
     /// Before EndTxn was sent nothing can have been committed, so what is neither fenced nor refused is `Aborted`.
