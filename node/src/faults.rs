@@ -1,6 +1,6 @@
 //! Faults on demand, for the feature `faults` alone: places where a test can kill, stop or pause this process, and
 //! mistakes that it can seed to see whether its checks notice them. Rooms name a place with [`point`] or [`pass`], and
-//! ask with [`bug`] whether to make a mistake; the binary `twinfeed-faulty` calls [`arm`]. Without the feature all of it
+//! ask with [`bug`] whether to make a mistake; the binary `twinfeed-faulty` calls `arm`. Without the feature all of it
 //! is nothing at compile time. It never decides when a fault happens: whoever runs the process does, in `armed`.
 
 #[cfg(feature = "faults")]
