@@ -61,6 +61,18 @@ impl Invariant {
     pub const ALWAYS: &'static [Self] =
         &[I::NoDuplicate, I::Order, I::SingleWriter, I::Convergence, I::BoundedResources, I::NoPanic, I::OwnFindings];
 
+    /// What holds where both subscriptions may be gone: what is missing has been told, with bounds.
+    pub const REPORTED: &'static [Self] = &[
+        I::NoSilentLoss,
+        I::NoDuplicate,
+        I::Order,
+        I::SingleWriter,
+        I::Convergence,
+        I::BoundedResources,
+        I::NoPanic,
+        I::OwnFindings,
+    ];
+
     /// Number in the fault matrix.
     pub fn id(self) -> &'static str {
         match self {

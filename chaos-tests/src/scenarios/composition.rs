@@ -2,16 +2,13 @@
 //! moment after the other and without waiting for recovery, quorum losses included. Then everything is healed. Several
 //! faults may lose what they report; they may never double, reorder, mix writers, or keep the cluster from converging.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context as _, Result};
 use rand::{Rng as _, rngs::StdRng, seq::IndexedRandom as _};
 
 use crate::{
-    harness::wait_for,
+    harness::let_pass,
     invariants::Invariant,
     stage::{CONNECTOR, Stage},
     story::{Facts, Story},
@@ -73,19 +70,13 @@ impl Story for Composition {
                 // May be refused by a cluster without quorum or redundancy: then nothing happens, which is right.
                 Act::Move => drop(stage.cluster.admin.failover(CONNECTOR, "")),
             }
-            elapse(apart)?;
+            let_pass(apart);
         }
         let lasts = Duration::from_millis(random.random_range(LASTS_MS));
-        elapse(lasts)?;
+        let_pass(lasts);
         stage.seen.faults.last_mut().context("no fault")?.what =
             format!("{}; healed after {lasts:?}", story.join("; "));
         frozen.iter().try_for_each(|node| stage.cluster.resume(node))?;
         down.iter().try_for_each(|node| stage.cluster.start_node(node))
     }
-}
-
-/// Lets a drawn time pass: it is part of the fault, not a wait for anything.
-fn elapse(time: Duration) -> Result<()> {
-    let since = Instant::now();
-    wait_for("time to pass", time * 2 + Duration::from_secs(1), || (since.elapsed() >= time).then_some(()))
 }

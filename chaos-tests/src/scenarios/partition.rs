@@ -43,15 +43,6 @@ pub(super) enum Partition {
 const LASTS_MS: std::ops::RangeInclusive<u64> = 4_000..=12_000;
 /// A dead feed connection is found within this (interval of pings and patience with the answer), milliseconds.
 const PING_MS: u64 = 1_500;
-const FLAPPING: &[Invariant] = &[
-    Invariant::NoSilentLoss,
-    Invariant::NoDuplicate,
-    Invariant::Order,
-    Invariant::SingleWriter,
-    Invariant::Convergence,
-    Invariant::BoundedResources,
-    Invariant::NoPanic,
-];
 const FLAPS_FOR: Duration = Duration::from_secs(20);
 const FLAP_MS: std::ops::RangeInclusive<u64> = 500..=5_000;
 
@@ -82,7 +73,7 @@ impl Story for Partition {
             _ => Some(5_000),
         };
         // Several faults at once may lose what only the wrong side had, and have to say so.
-        let invariants = if *self == Self::FlappingMesh { FLAPPING } else { Invariant::ALL };
+        let invariants = if *self == Self::FlappingMesh { Invariant::REPORTED } else { Invariant::ALL };
         // A second replacement of an owner that lives is held back: it must not flap.
         let faults_per_stage = if *self == Self::OwnerFromKafka { 1 } else { 5 };
         Facts { silence_ms_max, invariants, faults_per_stage, needs_root: true, ..Facts::new(name, rows, tells) }

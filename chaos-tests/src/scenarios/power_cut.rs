@@ -18,17 +18,6 @@ pub(super) enum PowerCut {
     All,
 }
 
-/// What holds when both subscriptions are gone: what is missing has been told.
-const WITH_GAPS: &[I] = &[
-    I::NoSilentLoss,
-    I::NoDuplicate,
-    I::Order,
-    I::SingleWriter,
-    I::Convergence,
-    I::BoundedResources,
-    I::NoPanic,
-    I::OwnFindings,
-];
 /// Writes just before the cut; each is 100 KiB.
 const WRITES: usize = 8;
 
@@ -40,7 +29,7 @@ impl Story for PowerCut {
                 ..Facts::new("power-cut", &[34], "the power of one node is cut after writes, then comes back")
             },
             Self::All => Facts {
-                invariants: WITH_GAPS,
+                invariants: I::REPORTED,
                 ..Facts::new("power-cut-all", &[34], "the power of all nodes is cut at once, then comes back")
             },
         };

@@ -11,7 +11,7 @@ use anyhow::{Result, ensure};
 use rand::{Rng as _, rngs::StdRng};
 
 use crate::{
-    harness::{Action, Armed, firewall::Cut, wait_for},
+    harness::{Action, Armed, firewall::Cut, let_pass, wait_for},
     invariants::Invariant,
     stage::{Stage, StageOptions},
     story::{Facts, Story},
@@ -78,7 +78,7 @@ fn mid_transaction(stage: &mut Stage, outlived: Duration) -> Result<()> {
     let zombie = Armed::new(&stage.cluster, &roles.owner, "owner.after_produce", Action::Stop)?;
     zombie.wait_hit(&mut stage.cluster)?;
     stage.wait_new_owner(roles.epoch)?;
-    outlive(outlived)?;
+    let_pass(outlived);
     zombie.release(&stage.cluster)
 }
 
@@ -94,7 +94,7 @@ fn before_init(stage: &mut Stage, outlived: Duration) -> Result<()> {
         let rightful = stage.wait_new_owner(roles.epoch).ok()?.owner;
         (rightful != roles.standby).then_some(rightful)
     })?;
-    outlive(outlived)?;
+    let_pass(outlived);
     // Only Kafka is left to it: word of its successor must not come before its init, nor its successor's next init before
     // it has written what it has.
     let network = stage.network()?;
@@ -120,9 +120,4 @@ fn before_init(stage: &mut Stage, outlived: Duration) -> Result<()> {
     });
     ensure!(host.heal()? > 0, "no packet was dropped: nothing was cut");
     felt
-}
-
-fn outlive(time: Duration) -> Result<()> {
-    let since = Instant::now();
-    wait_for("the stop to last", time + Duration::from_secs(1), || (since.elapsed() >= time).then_some(()))
 }
