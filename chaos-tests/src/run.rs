@@ -47,7 +47,9 @@ fn stage(story: &dyn Story, settings: &Settings, seed: u64, faults: usize) -> Ru
         Ok(seen) => RunResult::judge(&facts, seed, settings.strict, &seen),
         Err(error) => {
             // What the cluster said of itself is long; the line of results names the cause.
-            eprintln!("{error:#}");
+            if settings.bug.is_none() {
+                eprintln!("{error:#}");
+            }
             RunResult::invalid(&facts, seed, error.root_cause().to_string())
         }
     };

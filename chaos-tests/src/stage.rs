@@ -72,6 +72,8 @@ pub struct Stage {
     pub seen: Observation,
     verifier: Verifier,
     last_fault: String,
+    /// A bug is seeded: what breaks is expected, and its trail of no use.
+    broken_on_purpose: bool,
 }
 
 impl Stage {
@@ -103,8 +105,8 @@ impl Stage {
         cluster.admin.create(CONNECTOR, &config)?;
         let verifier = Verifier::start(cluster.dir(), kafka.direct(), &topic, &feed)?;
         cluster.wait_redundant(CONNECTOR)?;
-        let seen = Observation::default();
-        Ok(Self { cluster, feed, topic, kafka, network, seen, verifier, last_fault: String::new() })
+        let (seen, broken_on_purpose) = (Observation::default(), options.bug.is_some());
+        Ok(Self { cluster, feed, topic, kafka, network, seen, verifier, last_fault: String::new(), broken_on_purpose })
     }
 
     /// The nodes' own network, where `StageOptions::network` asked for one.
@@ -203,7 +205,8 @@ impl Stage {
     pub fn close(self) -> Result<Observation> {
         self.feed.finish()?;
         // Broker and network live to the end of this function: the verifier reads, the nodes tell.
-        let Self { mut cluster, feed, verifier, mut seen, kafka: _kafka, network: _network, .. } = self;
+        let Self { mut cluster, feed, verifier, mut seen, kafka: _kafka, network: _network, broken_on_purpose, .. } =
+            self;
         seen.books = verifier.verdict(VERDICT_MAX).map_err(|error| cluster.explain(error))?;
         drop(feed);
         seen.events = cluster.admin.events().unwrap_or_default();
@@ -211,7 +214,8 @@ impl Stage {
         seen.nodes = cluster.lives();
         seen.silence_ms = silences(&seen.books, &seen.faults);
         let broken = seen.books.lost + seen.books.duplicated + seen.books.reordered + seen.books.zombies > 0;
-        if broken || seen.recoveries.iter().any(|r| r.took_ms.is_none()) {
+        let unsettled = seen.recoveries.iter().any(|r| r.took_ms.is_none());
+        if (broken || unsettled) && !broken_on_purpose {
             seen.events.iter().for_each(|event| eprintln!("{event}"));
             cluster.keep();
         }

@@ -6,14 +6,18 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+
+use super::wait_for;
 
 /// `EXT4_IOC_SHUTDOWN` with `EXT4_GOING_FLAGS_NOLOGFLUSH`: what was not synced is gone, every later write fails.
 const CUT: &str = "import fcntl, os, struct, sys; \
     fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587D, struct.pack('I', 2))";
 const BALLAST: &str = "ballast";
+const LET_GO_MAX: Duration = Duration::from_secs(10);
 
 /// A mounted disk with a node's data. Dropping it unmounts it, whatever is on it.
 #[derive(Debug)]
@@ -82,7 +86,15 @@ impl Disk {
         let at = self.at.display().to_string();
         run("umount", &[&at])?;
         match &self.image {
-            Some(image) => run("mount", &["-o", "loop", &image.display().to_string(), &at]),
+            Some(image) => {
+                let image = image.display().to_string();
+                // Elsewhere, as in the namespace of another story, a copy of the mount may live on; mounting would then
+                // only join it again, dead as it is.
+                wait_for("the disk without power to be let go", LET_GO_MAX, || {
+                    run("losetup", &["--associated", &image]).is_ok_and(|devices| devices.is_empty()).then_some(())
+                })?;
+                run("mount", &["-o", "loop", &image, &at]).map(drop)
+            }
             None => bail!("a disk in memory does not survive its power"),
         }
     }
@@ -115,11 +127,11 @@ impl Drop for Disk {
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
-    run("cp", &["-a", &format!("{}/.", from.display()), &to.display().to_string()])
+    run("cp", &["-a", &format!("{}/.", from.display()), &to.display().to_string()]).map(drop)
 }
 
-fn run(program: &str, args: &[&str]) -> Result<()> {
+fn run(program: &str, args: &[&str]) -> Result<String> {
     let output = Command::new(program).args(args).output().with_context(|| format!("cannot run {program}"))?;
     ensure!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
-    Ok(())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

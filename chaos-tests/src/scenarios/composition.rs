@@ -33,7 +33,7 @@ const ACTS: &[Act] = &[Act::Kill, Act::Kill, Act::Pause, Act::Pause, Act::Termin
 impl Story for Composition {
     fn facts(&self) -> Facts {
         Facts {
-            invariants: Invariant::ALWAYS,
+            invariants: Invariant::REPORTED,
             ..Facts::new("composition", &[5, 40], "two or three random faults at once, then everything is healed")
         }
     }

@@ -30,7 +30,7 @@ const POINTS: [&str; 8] = [
 impl Story for KillInTakeover {
     fn facts(&self) -> Facts {
         Facts {
-            invariants: Invariant::ALWAYS,
+            invariants: Invariant::REPORTED,
             needs_faulty_node: true,
             faults_per_stage: 2,
             ..Facts::new("kill-in-takeover", &[5], "the owner dies, then its successor at each step of the takeover")

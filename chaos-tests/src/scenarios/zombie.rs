@@ -47,7 +47,7 @@ impl Story for Zombie {
                 )
             },
             Self::BeforeInit => Facts {
-                invariants: Invariant::ALWAYS,
+                invariants: Invariant::REPORTED,
                 needs_root: true,
                 needs_faulty_node: true,
                 ..Facts::new(
