@@ -43,6 +43,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// `twinfeed node`.
 #[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  twinfeed node --config node.toml")]
 pub struct Args {
     /// The node's TOML file; without one, defaults and TWINFEED_… variables
     #[arg(long, value_name = "FILE")]
@@ -293,9 +294,8 @@ fn raft_options(config: &NodeConfig) -> raft::Options {
 
 /// The log has every event; the cluster's event log misses one only when a thousand wait for a leader.
 fn emit(unsent: &mpsc::Sender<Event>, event: Event) {
-    tracing::info!(
-        event = %event.kind, connector = %event.connector, epoch = event.epoch, message = %event.message, "event"
-    );
+    let Event { kind, connector, epoch, message, .. } = &event;
+    tracing::info!(event = %kind, %connector, epoch, "{message}");
     if unsent.try_send(event).is_err() {
         tracing::warn!("too many events wait for a leader; this one is only in this log");
     }
