@@ -58,7 +58,7 @@ fn section(text: &mut String, above: &str, command: &mut Command) {
     }
     if !command.has_subcommands() {
         let usage = command.render_usage().to_string();
-        let _ = writeln!(text, "\n```text\n{}\n```", usage.trim_start_matches("Usage: ").trim_end());
+        let _ = writeln!(text, "\n```text usage\n{}\n```", usage.trim_start_matches("Usage: ").trim_end());
     }
     let own: Vec<&Arg> = command.get_arguments().filter(|arg| !arg.is_global_set() && shown(arg)).collect();
     if !own.is_empty() {
@@ -183,7 +183,7 @@ mod tests {
             "# `tea`\n",
             "Tea.\n\nDrink it.\n",
             "| `--loud` |  | Say so |\n",
-            "## `tea brew`\n\nMakes tea.\nAlso: `make`.\n\n```text\ntea brew [OPTIONS] <LEAF>\n```\n",
+            "## `tea brew`\n\nMakes tea.\nAlso: `make`.\n\n```text usage\ntea brew [OPTIONS] <LEAF>\n```\n",
             "| `LEAF` | required | Which leaf |\n",
             "| `-g`, `--grade N\\|WORD` | `1` | How good: `1`, `2` (`TEA_GRADE`) |\n",
             "```sh run\ntea brew green   # light\n```\n",
