@@ -77,6 +77,7 @@ impl Network {
         ip(&["link", "add", &bridge, "type", "bridge"])?;
         ip(&["addr", "add", &format!("{}/24", network.gateway), "dev", &bridge])?;
         ip(&["link", "set", &bridge, "up"])?;
+        let_through("-I", &bridge)?;
         for (name, n) in names.iter().zip(0_u8..) {
             let namespace = format!("{maker}n{number}-{n}");
             let (outer, inner) = (format!("{maker}v{number}-{n}"), format!("{maker}p{number}-{n}"));
@@ -180,7 +181,7 @@ impl Drop for Network {
         for host in &self.hosts {
             let _ = ip(&["netns", "del", &host.namespace]);
         }
-        let _ = ip(&["link", "del", &self.bridge]);
+        remove_bridge(&self.bridge);
     }
 }
 
@@ -228,8 +229,23 @@ fn reap() {
     // As in `7: tw1a2bb0: <BROADCAST,…`.
     let bridges = ip(&["-o", "link", "show", "type", "bridge"]).unwrap_or_default();
     for name in bridges.lines().filter_map(|line| line.split(": ").nth(1)).filter(|name| orphaned(name)) {
-        let _ = ip(&["link", "del", name]);
+        remove_bridge(name);
     }
+}
+
+fn remove_bridge(name: &str) {
+    let _ = let_through("-D", name);
+    let _ = ip(&["link", "del", name]);
+}
+
+/// A container engine on the same machine has the kernel ask iptables about bridged packets, and drops what it does not
+/// know: adds (`-I`) or takes away (`-D`) a rule that the hosts of this bridge may talk to each other.
+fn let_through(change: &str, bridge: &str) -> Result<(), Error> {
+    let asked = std::fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-iptables");
+    if asked.is_ok_and(|asked| asked.trim() == "1") {
+        run(Command::new("iptables").args(["-w", change, "FORWARD", "-i", bridge, "-o", bridge, "-j", "ACCEPT"]))?;
+    }
+    Ok(())
 }
 
 /// The pid in one of our names: everything hexadecimal up to the last `b` or `n`, which says what it is.
