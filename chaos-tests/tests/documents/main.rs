@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result, ensure};
 use machines::{Machines, ask};
 use page::{Block, Page, Step, root};
 use rdkafka::{
-    ClientConfig, Message as _,
+    ClientConfig, Message as _, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
     message::Headers as _,
 };
@@ -212,12 +212,11 @@ fn follow(machines: &mut Machines, step: &Step) -> Result<()> {
 
 /// Runs Python that reads the header of a record, on the header of a real one.
 fn reads_a_header(block: &Block, kafka: &str) -> Result<()> {
-    let reader: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", kafka)
-        .set("group.id", "documents")
-        .set("auto.offset.reset", "earliest")
-        .create()?;
-    reader.subscribe(&["trades"])?;
+    let reader: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", kafka).set("group.id", "documents").create()?;
+    let mut begin = TopicPartitionList::new();
+    begin.add_partition_offset("trades", 0, Offset::Beginning)?;
+    reader.assign(&begin)?;
     let record = reader.poll(std::time::Duration::from_secs(30)).context("no record in `trades`")??;
     let stamp = record.headers().context("a record without headers")?.iter().find(|header| header.key == "tf");
     let bytes = stamp.and_then(|header| header.value).context("a record without `tf`")?;

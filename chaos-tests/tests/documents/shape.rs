@@ -1,36 +1,36 @@
 //! Output on a page against output of a run: the same lines in the same order, where numbers, times and identities may
 //! differ and the run may say more in between.
 
-/// A line without what changes from run to run: digits and what stands for them, and the width of columns.
+/// What stands for a figure in a shape.
+const FIGURE: &str = "9";
+/// Figures with their units: `12ms`, `2m3s`, `4900/s`, `0.5%`.
+const FIGURE_LETTERS: &str = "9.msh/%";
+
+/// A line without what changes from run to run: figures, identities, and the width of columns. Figures in a row are one,
+/// as a thousand is written in two words, and a figure that is not known yet is a dash.
 fn shape(line: &str) -> String {
-    line.split_whitespace().map(word).collect::<Vec<_>>().join(" ")
+    let mut words: Vec<String> = line.split_whitespace().map(word).collect();
+    words.dedup_by(|a, b| a == FIGURE && b == FIGURE);
+    words.join(" ")
 }
 
 fn word(word: &str) -> String {
     let bare = word.trim_matches(|letter: char| !letter.is_ascii_alphanumeric());
-    let long_hex = bare.len() >= 8 && bare.chars().all(|letter| letter.is_ascii_hexdigit() || letter == '-');
-    if long_hex && bare.contains(|letter: char| letter.is_ascii_digit()) {
-        return "9".to_owned();
+    let is_hex = |letter: char| letter.is_ascii_hexdigit() || letter == '-';
+    if bare.len() >= 8 && bare.chars().all(is_hex) && bare.contains(|letter: char| letter.is_ascii_digit()) {
+        return FIGURE.to_owned();
     }
-    let mut shape = String::new();
-    let mut letters = word.chars().peekable();
-    while let Some(letter) = letters.next() {
-        if !letter.is_ascii_digit() {
-            shape.push(letter);
-            continue;
-        }
-        shape.push('9');
-        let mut point = false;
-        while let Some(next) = letters.peek().copied() {
-            let is_point = next == '.' && !point && letters.clone().nth(1).is_some_and(|after| after.is_ascii_digit());
-            if !next.is_ascii_digit() && !is_point {
-                break;
-            }
-            point |= is_point;
-            letters.next();
+    let mut text = String::new();
+    for letter in word.chars() {
+        match letter.is_ascii_digit() {
+            true if text.ends_with(FIGURE) => {}
+            true => text.push_str(FIGURE),
+            false => text.push(letter),
         }
     }
-    shape
+    let text = text.replace("9.9", FIGURE);
+    let is_figure = text.starts_with(FIGURE) && text.chars().all(|letter| FIGURE_LETTERS.contains(letter));
+    if is_figure || text == "-" { FIGURE.to_owned() } else { text }
 }
 
 /// The first line of the page that the run did not print; `…` stands for any lines, at the end of a line for its rest.
