@@ -26,6 +26,25 @@ pub fn page(mut tree: Command, preface: &str) -> String {
     text
 }
 
+/// Arguments without help, and commands that a user types without an example.
+pub fn undocumented(mut tree: Command) -> Vec<String> {
+    tree.build();
+    let mut found = Vec::new();
+    gather_undocumented(tree.get_name(), &tree, &mut found);
+    found
+}
+
+fn gather_undocumented(path: &str, command: &Command, found: &mut Vec<String>) {
+    let mute = |arg: &&Arg| shown(arg) && arg.get_help().is_none();
+    found.extend(command.get_arguments().filter(mute).map(|arg| format!("{path}: {}", form(arg))));
+    if !command.has_subcommands() && examples(command).is_empty() {
+        found.push(format!("{path}: no example"));
+    }
+    for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set() && !is_added_by_clap(verb)) {
+        gather_undocumented(&format!("{path} {}", verb.get_name()), verb, found);
+    }
+}
+
 /// Holds a page against its file, or writes it with `TWINFEED_WRITE_DOCS=1`, as `just docs` does.
 ///
 /// # Errors
@@ -193,6 +212,13 @@ mod tests {
         for hidden in ["ghost", "secret", "Not an example", "--help", "tea help"] {
             assert!(!page.contains(hidden), "{hidden} in\n{page}");
         }
+    }
+
+    #[test]
+    fn what_lacks_help_or_example_is_named() {
+        let mute = Command::new("pour").arg(Arg::new("cup").value_name("CUP"));
+        assert_eq!(undocumented(tree()), Vec::<String>::new());
+        assert_eq!(undocumented(tree().subcommand(mute)), ["tea pour: `CUP`", "tea pour: no example"]);
     }
 
     #[test]

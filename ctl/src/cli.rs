@@ -124,4 +124,9 @@ mod tests {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/wsctl.md");
         reference::hold_against(&file, &reference::page(Cli::command(), &preface())).unwrap();
     }
+
+    #[test]
+    fn every_argument_has_help_and_every_command_an_example() {
+        assert_eq!(reference::undocumented(Cli::command()), Vec::<String>::new());
+    }
 }

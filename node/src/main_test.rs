@@ -27,3 +27,8 @@ fn the_document_has_not_drifted() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/twinfeed.md");
     reference::hold_against(&file, &reference::page(Arguments::command(), PREFACE)).unwrap();
 }
+
+#[test]
+fn every_argument_has_help_and_every_command_an_example() {
+    assert_eq!(reference::undocumented(Arguments::command()), Vec::<String>::new());
+}

@@ -100,8 +100,7 @@ impl Machines {
         self.kept.clear();
         for n in 1..=MACHINES {
             if self.nodes[n - 1].is_none() {
-                let _ = std::fs::remove_dir_all(self.home(n).join("twinfeed-data"));
-                self.start_node(n, "twinfeed node --config node.toml")?;
+                self.renew(n, "twinfeed node --config node.toml")?;
             }
         }
         self.wait_settled()?;
@@ -122,9 +121,9 @@ impl Machines {
     pub(crate) fn type_in(&mut self, command: &str) -> Result<(i32, String)> {
         let bare = command.split(" #").next().unwrap_or(command).trim();
         if bare.starts_with("twinfeed node ") {
-            // It runs there already, started by the same line: it is started once more.
-            drop(self.nodes[0].take());
-            self.start_node(1, bare)?;
+            // A removed machine is replaced by a new one. Else the first is started once more: it runs by the same line.
+            let n = self.nodes.iter().position(Option::is_none).map_or(1, |index| index + 1);
+            self.renew(n, bare)?;
             self.wait_settled()?;
             return Ok((0, String::new()));
         }
@@ -182,6 +181,14 @@ impl Machines {
         ]);
         self.nodes[n - 1] = Some(Process::start(&format!("n{n}"), self.dir.path(), &mut shell)?);
         Ok(())
+    }
+
+    /// Starts a node anew: with the disk it had, or with an empty one where it was removed.
+    fn renew(&mut self, n: usize, line: &str) -> Result<()> {
+        if self.nodes[n - 1].take().is_none() {
+            std::fs::remove_dir_all(self.home(n).join("twinfeed-data"))?;
+        }
+        self.start_node(n, line)
     }
 
     fn wait_settled(&self) -> Result<()> {
