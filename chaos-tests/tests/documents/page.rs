@@ -74,6 +74,24 @@ impl Page {
         Self { name: name.to_owned(), text: text.to_owned(), blocks }
     }
 
+    /// Targets of links, with their lines.
+    pub(crate) fn links(&self) -> Vec<(usize, &str)> {
+        let mut found = Vec::new();
+        for (n, line) in self.text.lines().enumerate() {
+            let targets = line.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+            found.extend(targets.map(|(target, _)| (n + 1, target)));
+        }
+        found
+    }
+
+    /// The anchors of its headings, as they are made of their words.
+    pub(crate) fn anchors(&self) -> Vec<String> {
+        let kept = |letter: &char| letter.is_alphanumeric() || matches!(letter, ' ' | '-' | '_');
+        let headings =
+            self.text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+        headings.map(|words| words.chars().filter(kept).collect::<String>().to_lowercase().replace(' ', "-")).collect()
+    }
+
     /// `code` in running text, with its line.
     pub(crate) fn inline(&self) -> Vec<(usize, &str)> {
         let mut open = false;
@@ -126,6 +144,13 @@ impl Block {
         }
         steps
     }
+}
+
+#[test]
+fn links_and_anchors_are_found() {
+    let page = Page::read("p.md", "# The `fault` matrix, told\nSee [a](b.md#c) and [d](https://e).\n");
+    assert_eq!(page.links(), [(2, "b.md#c"), (2, "https://e")]);
+    assert_eq!(page.anchors(), ["the-fault-matrix-told"]);
 }
 
 #[test]
