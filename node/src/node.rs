@@ -38,6 +38,9 @@ const SUSPECTS_MAX: usize = 64;
 const LEAVE_MAX: Duration = Duration::from_secs(10);
 /// HTTP/2 flow control of the listener for other nodes: the frames of a busy feed in flight.
 const WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+/// Calls that peers gave up while this node was frozen lie in its sockets when it wakes. More than this end the connection,
+/// and with it the calls behind them that would bring its log up to date. A silent connection is closed after 8 s.
+const RESET_WHILE_FROZEN_MAX: usize = 1_000;
 /// Half-open connections of other nodes are noticed by pings.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
@@ -316,6 +319,7 @@ async fn serve(
         .http2_keepalive_timeout(Some(KEEP_ALIVE))
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
+        .http2_max_pending_accept_reset_streams(Some(RESET_WHILE_FROZEN_MAX))
         .add_routes(routes)
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled_owned())
         .await?;
