@@ -69,6 +69,8 @@ play() {
   say "$VERDICT $scenario: ${REASON:-$PROMISE}"
 }
 
+row() { printf '%-8s %-22s %4s %10s %5s %7s %5s %4s  %s' "$@"; }
+
 main() {
   local scenarios=() table=() scenario run began worst=0
   while (($#)); do
@@ -104,8 +106,8 @@ main() {
     for ((run = 1; run <= RUNS; run++)); do
       began=$SECONDS
       play "$scenario"
-      table+=("$(printf '%-8s %-22s %6ss  silence %7s ms of %-7s lost %-5s %s' "$VERDICT" "$scenario" $((SECONDS - began)) \
-        "$(book longest_silence_ms)" "${SILENCE_MS_MAX[$scenario]:--}" "$(book lost)" "$REASON")")
+      table+=("$(row "$VERDICT" "$scenario" $((SECONDS - began)) "$(book longest_silence_ms)" \
+        "${SILENCE_MS_MAX[$scenario]:--}" "$(book sent)" "$(book lost)" "$(book duplicated)" "$REASON")")
       case $VERDICT in
       FAIL) worst=1 ;;
       INVALID) ((worst == 1)) || worst=2 ;;
@@ -114,6 +116,7 @@ main() {
   done
   if ((${#table[@]} > 1)); then
     say
+    printf '%s\n' "$(row verdict scenario s silence_ms max sent lost dup reason)"
     printf '%s\n' "${table[@]}"
   fi
   return "$worst"

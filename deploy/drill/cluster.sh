@@ -27,7 +27,8 @@ ctl() { docker exec --env WSCTL_ENDPOINTS="$(endpoints)" "$CONSOLE" wsctl --quie
 # field NAME: its value in JSON on one line; the last one where there are several.
 field() { sed -n "s/.*\"$1\":\"\{0,1\}\([^\",}]*\).*/\1/p"; }
 
-# Reads the roles of the connector into OWNER, STANDBY, EPOCH, STATE and FLOW (records a second).
+# Reads the roles of the connector into OWNER, STANDBY, EPOCH, STATE, WRITTEN and FLOW
+# (records so far, and a second).
 look() {
   local status
   status=$(ctl connector describe "$CONNECTOR" --output jsonl 2>/dev/null) || return 1
@@ -35,6 +36,7 @@ look() {
   STANDBY=$(field standby <<<"$status")
   EPOCH=$(field epoch <<<"$status")
   STATE=$(field state <<<"$status")
+  WRITTEN=$(field recordsCommitted <<<"$status")
   FLOW=$(field recordsPerSecond <<<"$status")
   FLOW=${FLOW%%.*}
 }
@@ -42,7 +44,11 @@ look() {
 leader() { ctl cluster status --output jsonl 2>/dev/null | field leader; }
 
 # is_up NODE true|false
-is_up() { ctl cluster status --output jsonl 2>/dev/null | tr '{' '\n' | grep "\"name\":\"$1\"" | grep -q "\"up\":$2"; }
+is_up() {
+  local member
+  member=$(ctl cluster status --output jsonl 2>/dev/null | tr '{' '\n' | grep "\"name\":\"$1\"") || return 1
+  [[ $member == *"\"up\":$2"* ]]
+}
 
 # One leader, all nodes up.
 is_settled() {
@@ -80,6 +86,7 @@ print_events() {
       at = index($0, "\"" key "\":\"")
       if (!at) return ""
       rest = substr($0, at + length(key) + 4)
+      if (rest ~ /^"/) return ""
       return match(rest, /[^\\]"/) ? substr(rest, 1, RSTART) : ""
     }
     function seconds(moment) { return substr(moment, 12, 2) * 3600 + substr(moment, 15, 2) * 60 + substr(moment, 18, 6) }

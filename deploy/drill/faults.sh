@@ -61,8 +61,8 @@ join_node() {
 targets() {
   case $2 in
   cluster) peers_of "$1" ;;
-  kafka) printf '%s:9092' "$(address kafka kafka)" ;;
-  feeds) printf '%s:8000' "$FEED_ADDRESS" ;;
+  kafka) printf '%s:9092 ' "$(address kafka kafka)" ;;
+  feeds) printf '%s:8000 ' "$FEED_ADDRESS" ;;
   esac
 }
 

@@ -8,6 +8,10 @@ PROMISE="nothing lost, doubled or out of order"
 # Fewer records a second before a fault prove nothing.
 FLOW_MIN=100
 RECOVERY_S_MAX=90
+# Traffic after a recovery: what a late writer would still do shows in the books.
+AFTERMATH_S=4
+# Findings of the verifier that are shown.
+FINDINGS_MAX=5
 CONNECTOR=
 VERDICT=
 REASON=
@@ -40,7 +44,7 @@ feed() {
 }
 
 # Tells the feed to do something.
-order() { feed POST "$1" | grep -q '^HTTP/1.1 200 '; }
+order() { [[ $(feed POST "$1") == "HTTP/1.1 200 "* ]]; }
 
 # Connections of the feed that have ended so far.
 ended_connections() { feed GET ledger | grep -o '"ended":"' | wc -l; }
@@ -85,7 +89,8 @@ recover() {
   local since=$SECONDS
   wait_until "$RECOVERY_S_MAX" is_settled || broken "no leader with three nodes within $RECOVERY_S_MAX s" || return
   wait_until "$RECOVERY_S_MAX" is_redundant || broken "not redundant again within $RECOVERY_S_MAX s" || return
-  step "one leader, three nodes and a redundant stream $((SECONDS - since)) s after the fault was undone"
+  step "one leader, three nodes and a redundant stream $((SECONDS - since)) s after the fault was undone; $(leader) leads"
+  sleep "$AFTERMATH_S"
 }
 
 # Ends the feed, has the verifier judge, and judges the verifier's figures.
@@ -100,7 +105,7 @@ close_books() {
   docker logs "$VERIFIER" >"$WORK/books" 2>"$WORK/verifier.log" || true
   code=$(docker inspect --format '{{.State.ExitCode}}' "$VERIFIER")
   BOOKS=$(grep '^sent=' "$WORK/books") || invalid "the verifier gave no figures: $(tail -n 1 "$WORK/verifier.log")" || return
-  sed -n 's/^  /  verifier: /p' "$WORK/books"
+  sed -n 's/^  /  verifier: /p' "$WORK/books" | head -n "$FINDINGS_MAX"
   ((code == 0)) || broken "$(what_is_wrong)" || true
   silence=$(book longest_silence_ms)
   if [[ -z $LENIENT && -n ${SILENCE_MS_MAX[$scenario]:-} ]] && ((silence > SILENCE_MS_MAX[$scenario])); then
