@@ -6,7 +6,8 @@
 #   deploy/images.sh --binaries DIR     Twinfeed is the `twinfeed` and `wsctl` in DIR, stripped on the way
 #
 # DEBIAN_MIRROR names the mirror for debootstrap; by default it is the first one of this machine's apt. Proxies are taken
-# from the usual variables. Making the base image needs root and debootstrap; Kafka's needs mvn, or jars in JARS.
+# from the usual variables. Making the base image needs root and debootstrap; Kafka's needs mvn, or jars in JARS. Exit
+# code 69: this machine has no way to an image.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
@@ -20,6 +21,11 @@ say() { printf 'images: %s\n' "$*"; }
 fail() {
   printf 'images: %s\n' "$*" >&2
   exit 1
+}
+# This machine has no way to an image.
+unavailable() {
+  printf 'images: %s\n' "$*" >&2
+  exit 69
 }
 
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/twinfeed-images.XXXXXX")
@@ -50,7 +56,7 @@ build() {
   for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY; do
     [[ -z ${!name:-} ]] || arguments+=(--build-arg "$name")
   done
-  docker build "${arguments[@]}" "$@" >"$log" 2>&1 || fail "the build failed: $(tail -n 20 "$log")"
+  docker build "${arguments[@]}" "$@" >"$log" 2>&1
 }
 
 mirror() {
@@ -65,12 +71,12 @@ mirror() {
 
 build_debian() {
   local from
-  ((EUID == 0)) || fail "debootstrap needs root to make $debian"
-  command -v debootstrap >/dev/null || fail "debootstrap is not installed: apt-get install debootstrap"
+  ((EUID == 0)) || unavailable "debootstrap needs root to make $debian"
+  command -v debootstrap >/dev/null || unavailable "debootstrap is not installed: apt-get install debootstrap"
   from=$(mirror)
   new_work
   debootstrap --variant=minbase bookworm "$work/root" "${from:-http://deb.debian.org/debian}" >"$log" 2>&1 ||
-    fail "debootstrap failed: $(tail -n 1 "$log")"
+    unavailable "debootstrap failed: $(tail -n 1 "$log")"
   # As in the official slim image: no documentation, no translations, no package lists.
   rm -rf "$work"/root/var/{cache/apt,lib/apt/lists,log}/* "$work"/root/usr/share/{doc,man,info,locale}/*
   tar -C "$work/root" -c . | docker import --change 'CMD ["bash"]' - "$debian" >/dev/null
@@ -83,12 +89,13 @@ build_kafka() {
   if [[ -d $cached ]]; then
     cp "$cached"/*.jar "$work/jars/"
   else
-    command -v mvn >/dev/null || fail "mvn is not installed, and there are no jars in $cached: set JARS"
+    command -v mvn >/dev/null || unavailable "mvn is not installed, and there are no jars in $cached: set JARS"
     mvn -q -B -f "$pom" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$work/jars" ||
-      fail "mvn could not fetch Kafka"
+      unavailable "mvn could not fetch Kafka"
   fi
   cp "$here/kafka/start-kafka" "$work/"
-  build --file "$here/kafka/Dockerfile" --tag "$kafka" "$work"
+  # It installs a Java runtime from the mirror, which may be out of reach.
+  build --file "$here/kafka/Dockerfile" --tag "$kafka" "$work" || unavailable "$kafka cannot be built: $(tail -n 1 "$log")"
 }
 
 build_twinfeed() {
@@ -96,7 +103,8 @@ build_twinfeed() {
   root=$(cd "$here/.." && pwd)
   revision=$(git -C "$root" rev-parse --short HEAD 2>/dev/null || echo unknown)
   if [[ -z $1 ]]; then
-    build --file "$here/Dockerfile" --build-arg REVISION="$revision" --tag "$image" "$root"
+    build --file "$here/Dockerfile" --build-arg REVISION="$revision" --tag "$image" "$root" ||
+      fail "the build of $image failed: $(tail -n 20 "$log")"
     return
   fi
   new_work
@@ -105,7 +113,8 @@ build_twinfeed() {
     strip -o "$work/$binary" "$1/$binary" || fail "no usable $1/$binary"
     chmod 0755 "$work/$binary"
   done
-  build --file "$here/Dockerfile" --target prebuilt --build-arg REVISION="$revision" --tag "$image" "$work"
+  build --file "$here/Dockerfile" --target prebuilt --build-arg REVISION="$revision" --tag "$image" "$work" ||
+    fail "the build of $image failed: $(tail -n 20 "$log")"
 }
 
 binaries=
@@ -123,7 +132,7 @@ while (($#)); do
   esac
 done
 
-docker version >/dev/null 2>&1 || fail "no Docker engine answers"
+docker version >/dev/null 2>&1 || unavailable "no Docker engine answers"
 present "$debian" || build_debian
 present "$kafka" || build_kafka
 build_twinfeed "$binaries"
