@@ -21,7 +21,7 @@ use rdkafka::{
 };
 
 use super::{
-    error::{self, Class, Error, Waited, class, names_a_record, rejected},
+    error::{self, Class, Error, Waited, class, is_invalid_record, names_a_record, rejected},
     events::{Events, Reports},
     options::{HIDDEN_RETRY_MS, MESSAGE_TIMEOUT_MS, Options, Target},
     record::{HEADER_KEY, OutRecord, STAMP_BYTES, cluster_tag},
@@ -165,11 +165,10 @@ impl Client {
         let stamp = record.stamp(self.cluster).encode();
         let headers =
             OwnedHeaders::new_with_capacity(1).insert(Header { key: HEADER_KEY, value: Some(stamp.as_slice()) });
-        let timestamp_ms = i64::try_from(record.received_at_ns / 1_000_000).unwrap_or(i64::MAX);
         let out: BaseRecord<'_, (), [u8], usize> = BaseRecord::with_opaque_to(&self.target.topic, position)
             .partition(self.target.partition)
             .payload(record.payload.as_ref())
-            .timestamp(timestamp_ms)
+            .timestamp(record.timestamp_ms)
             .headers(headers);
         self.producer.send(out).map_err(|(e, _)| self.undeliverable(&e, record))
     }
@@ -196,6 +195,9 @@ impl Client {
     fn undelivered(&self, reports: &Reports, records: &[OutRecord]) -> Error {
         if let Some((code, why)) = self.producer.client().fatal_error() {
             return self.consequence(class(code), why, None);
+        }
+        if let Some(failed) = reports.failed.iter().find(|failed| is_invalid_record(failed.code)) {
+            return Error::InvalidRecords { why: KafkaError::MessageProduction(failed.code).to_string() };
         }
         let rank = |class| match class {
             Class::Fenced => 3,

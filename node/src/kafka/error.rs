@@ -18,6 +18,12 @@ pub enum Error {
     /// The records are not in the topic and never will be by this attempt. The producer is finished.
     #[error("transaction not written ({why}); open a new producer and write the records again")]
     Aborted { why: String },
+    /// Kafka takes none of the records as they are: a timestamp is too far from its own clock, or the topic is compacted
+    /// and wants keys. They are not in the topic. The producer is finished.
+    #[error(
+        "kafka refuses records as invalid ({why}); check the clocks of nodes and brokers, and that the topic is not compacted"
+    )]
+    InvalidRecords { why: String },
     #[error("kafka at {bootstrap} did not answer within {waited_ms} ms ({why}); check address, network and brokers")]
     Unreachable { bootstrap: String, waited_ms: u64, why: String },
     #[error("topic {topic} {why}; create it")]
@@ -54,7 +60,7 @@ impl Error {
         match self {
             Self::Fenced { .. } => Retry::Fenced,
             Self::OutcomeUnknown { .. } | Self::Closed => Retry::Now,
-            Self::Aborted { .. } | Self::Unreachable { .. } => Retry::Backoff,
+            Self::Aborted { .. } | Self::InvalidRecords { .. } | Self::Unreachable { .. } => Retry::Backoff,
             Self::TopicMissing { .. } | Self::Rejected { .. } => Retry::Never,
         }
     }
@@ -110,8 +116,6 @@ pub(super) fn class(code: Code) -> Class {
         | Code::CoordinatorLoadInProgress
         | Code::NotCoordinator
         | Code::ConcurrentTransactions => Class::Unreachable,
-        // Among the others: InvalidTimestamp, and InvalidRecord for the rest of its batch, which Kafka answers while this
-        // node's clock is more than an hour ahead. The clock is wrong, not the record: the next owner's may be right.
         _ => Class::Other,
     }
 }
@@ -119,6 +123,12 @@ pub(super) fn class(code: Code) -> Class {
 /// Whether a refusal is about one record alone, which is then left out; any other would cost a record for each attempt.
 pub(super) fn names_a_record(code: Code) -> bool {
     matches!(code, Code::MessageSizeTooLarge | Code::InvalidMessageSize)
+}
+
+/// Whether Kafka refuses this record as it is. librdkafka says `InvalidTimestamp` only when it is the only one of its batch,
+/// else `InvalidRecord` (rdkafka_request.c:4697).
+pub(super) fn is_invalid_record(code: Code) -> bool {
+    matches!(code, Code::InvalidTimestamp | Code::InvalidRecord)
 }
 
 /// Returns the code inside an error of rdkafka's, when it carries one.

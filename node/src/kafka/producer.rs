@@ -78,6 +78,8 @@ pub struct Committed {
     /// at this offset or later.
     pub next_offsets: Vec<(i32, i64)>,
     pub records: usize,
+    /// The latest timestamp among them, -1 for none.
+    pub timestamp_ms_max: i64,
     /// From begin to the end of the commit.
     pub took: Duration,
     /// The transaction is committed, but the commit was slow enough to hide a second attempt, so this producer is
@@ -109,7 +111,13 @@ impl FencedProducer {
             return Err(Error::Closed);
         }
         if records.is_empty() {
-            return Ok(Committed { next_offsets: Vec::new(), records: 0, took: Duration::ZERO, recycle: false });
+            return Ok(Committed {
+                next_offsets: Vec::new(),
+                records: 0,
+                timestamp_ms_max: -1,
+                took: Duration::ZERO,
+                recycle: false,
+            });
         }
         if records.len() > RECORDS_MAX {
             return Err(rejected("a write", format!("{} records in one write; at most {RECORDS_MAX}", records.len())));
@@ -238,13 +246,19 @@ fn serve(options: &Options, client: &Client, inbox: &Receiver<Command>) {
         let outcome = client.write(&records, commit_within).map(|written| Committed {
             next_offsets: written.next_offsets,
             records: records.len(),
+            timestamp_ms_max: records.iter().map(|record| record.timestamp_ms).max().unwrap_or(-1),
             took: written.took,
             recycle: written.slow,
         });
         may_begin_at = Instant::now() + Duration::from_millis(BREATHER_MS);
         let finished = !matches!(&outcome, Ok(committed) if !committed.recycle);
-        let left_open =
-            matches!(&outcome, Err(Error::Aborted { .. } | Error::Rejected { .. } | Error::TopicMissing { .. }));
+        let left_open = matches!(
+            &outcome,
+            Err(Error::Aborted { .. }
+                | Error::InvalidRecords { .. }
+                | Error::Rejected { .. }
+                | Error::TopicMissing { .. })
+        );
         // A caller that no longer waits learns the outcome from the tail, like the next owner.
         drop(reply.send(outcome));
         if left_open {

@@ -27,8 +27,10 @@ pub struct OutRecord {
     pub subscription: u64,
     /// Index of the frame in that subscription, dense from 1.
     pub index: u64,
-    /// Wall clock when the frame was read, nanoseconds since 1970; also the record's timestamp, in milliseconds.
+    /// Wall clock when the frame was read, nanoseconds since 1970.
     pub received_at_ns: u64,
+    /// The record's timestamp in Kafka, milliseconds since 1970: the same moment, unless Kafka refuses it; -1 for none.
+    pub timestamp_ms: i64,
     pub payload: Bytes,
 }
 

@@ -16,6 +16,7 @@ mod progress;
 mod reach;
 mod standby;
 mod subscription;
+mod timestamps;
 mod writer;
 
 pub use handle::{Role, WriterHandle, start};

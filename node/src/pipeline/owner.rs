@@ -172,6 +172,8 @@ impl Owner {
                 subscription: record.subscription.0,
                 index: record.index,
                 received_at_ns,
+                // Unless Kafka refuses it; see `timestamps`.
+                timestamp_ms: (received_at_ns / 1_000_000) as i64,
                 payload: bytes,
             });
             self.in_flight_charges.push(charge);

@@ -188,6 +188,12 @@ impl Progress {
         self.event("writer.interrupted", format!("epoch {epoch}: {error}; the producer is opened anew"), &[]);
     }
 
+    pub(super) fn timestamps_refused(&mut self) {
+        let text = "Kafka refuses the time at which messages were read: a clock is wrong, of a node or of Kafka's; records \
+                    get a timestamp that it takes, their header keeps what the node's clock said";
+        self.event("timestamps.refused", text.to_owned(), &[]);
+    }
+
     /// A record that Kafka will never take is left out, so that one message cannot stop a stream.
     pub(super) fn rejected(&mut self, record: &OutRecord, why: &kafka::Error) {
         self.metrics.gap_events.inc();

@@ -27,8 +27,10 @@ use super::{
     progress::Progress,
     standby::{self, Next},
     subscription::Numbering,
+    timestamps::Timestamps,
 };
 use crate::{
+    clock::wall_ms,
     faults::{self, Bug},
     feed,
     kafka::{self, Committed, FencedProducer, OutRecord},
@@ -63,6 +65,7 @@ pub(super) struct Writer {
     producer: Option<FencedProducer>,
     opening: Pending<Result<Opened, opening::Error>>,
     writing: Pending<WriteResult>,
+    timestamps: Timestamps,
     /// When to try opening again after a failure.
     reopen_at: Option<Instant>,
     reopen_pause: Duration,
@@ -90,6 +93,7 @@ impl Writer {
             producer: None,
             opening: None,
             writing: None,
+            timestamps: Timestamps::default(),
             reopen_at: None,
             reopen_pause: REOPEN_MIN,
             next_cut: now,
@@ -157,7 +161,11 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, batch: Vec<OutRecord>) {
+    fn write(&mut self, mut batch: Vec<OutRecord>) {
+        let (wall_ms, now_ms) = (wall_ms(), self.now_ms());
+        for record in &mut batch {
+            record.timestamp_ms = self.timestamps.stamp(record.received_at_ns / 1_000_000, wall_ms, now_ms);
+        }
         if let Some(mut producer) = self.producer.take() {
             self.writing = Some(Box::pin(async move {
                 let result = producer.write(batch).await;
@@ -174,6 +182,7 @@ impl Writer {
         };
         match result {
             Ok(committed) => {
+                self.timestamps.accepted(committed.timestamp_ms_max, now_ms);
                 let records = owner.committed(committed.next_offsets.iter().copied());
                 self.progress.committed(&records, Some(committed.took));
                 self.next_cut = self.next_cut.max(Instant::now() + AFTER_COMMIT_MIN);
@@ -194,6 +203,11 @@ impl Writer {
                     && let Some(record) = owner.leave_out(*sequence)
                 {
                     self.progress.rejected(&record, &error);
+                    self.reopen();
+                    return;
+                }
+                if matches!(error, kafka::Error::InvalidRecords { .. }) && self.timestamps.refused(now_ms) {
+                    self.progress.timestamps_refused();
                     self.reopen();
                     return;
                 }
