@@ -7,7 +7,7 @@
 //! | 2 | `raft` remembers · `pipeline` one writer actor · `relay` standby to owner |
 //! | 3 | `worker` every node: roles · `coordinator` leader only: assignments · `api` admin and HTTP |
 //! | 4 | `config` one file, one environment |
-//! | 5 | `node` composition root · `tools` demo, feed, verify |
+//! | 5 | `node` composition root · `tools` demo, feed, verify · `healthcheck` asks a probe |
 
 pub mod api;
 pub mod clock;
@@ -16,6 +16,7 @@ pub mod control;
 pub mod coordinator;
 pub mod faults;
 pub mod feed;
+pub mod healthcheck;
 pub mod kafka;
 pub mod model;
 pub mod node;

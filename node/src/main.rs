@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use twinfeed_node::{config, node, tools};
+use twinfeed_node::{config, healthcheck, node, tools};
 
 /// Carries WebSocket feeds into Kafka, twice read and once written
 #[derive(Debug, Parser)]
@@ -17,6 +17,8 @@ struct Arguments {
 enum Command {
     /// Run a node; with defaults, a cluster of one in ./twinfeed-data
     Node(node::Args),
+    /// Ask a node on this machine whether it may take work: exit code 0 or 1, and why
+    Healthcheck(healthcheck::Args),
     /// Show a three-node cluster survive kills of its owner, in one terminal
     Demo(tools::demo::Args),
     /// Serve a numbered A/B test feed, or replay a capture
@@ -31,6 +33,7 @@ enum Command {
 pub(crate) fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Node(args) => node::run(&args),
+        Command::Healthcheck(args) => healthcheck::run(&args),
         Command::Demo(args) => tool(tools::demo::run(args)),
         Command::Feed(args) => tool(async { tools::feed::run(args).await.map(|()| true) }),
         Command::Verify(args) => tool(tools::verify::run(args)),

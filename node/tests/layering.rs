@@ -10,7 +10,7 @@ use std::{
 };
 
 /// Rooms of the node with their level; an import points to a strictly lower one. The table of node/src/lib.rs.
-const LEVELS: [(&str, u8); 19] = [
+const LEVELS: [(&str, u8); 20] = [
     ("model", 0),
     ("telemetry", 0),
     ("supervise", 0),
@@ -28,6 +28,7 @@ const LEVELS: [(&str, u8); 19] = [
     ("config", 4),
     ("node", 5),
     ("tools", 5),
+    ("healthcheck", 5),
     ("main", 6),
     ("faulty", 6),
 ];

@@ -77,6 +77,7 @@ fn verify_args(topic: &Topic, feed: Option<String>) -> verify::Args {
         follow: true,
         idle_ms: 2_000,
         quiet: true,
+        gaps: None,
         settle_ms: 200,
         topic_wait_ms: 5_000,
         json: true,

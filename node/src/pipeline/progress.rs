@@ -292,11 +292,15 @@ impl Progress {
     }
 
     pub(super) fn notice(&mut self, notice: &Notice, now_ms: u64) {
-        let (kind, message) = describe(notice, |at_ms| wall_ms().saturating_sub(now_ms.saturating_sub(at_ms)));
-        if kind == "gap" {
+        let present_ms = wall_ms();
+        let wall = |at_ms: u64| present_ms.saturating_sub(now_ms.saturating_sub(at_ms));
+        let (kind, message) = describe(notice, wall);
+        let mut attributes = Vec::new();
+        if let Notice::AlignedByFiat { last_before_ms: Some(before), first_after_ms, .. } = notice {
             self.metrics.gap_events.inc();
+            attributes = vec![("from_ms", wall(*before).to_string()), ("to_ms", wall(*first_after_ms).to_string())];
         }
-        self.event(kind, message, &[]);
+        self.event(kind, message, &attributes);
     }
 
     // --- counts ------------------------------------------------------------------------------------------------

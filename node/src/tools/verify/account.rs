@@ -95,7 +95,12 @@ pub struct Missing {
 impl Verdict {
     /// True if nothing was lost, doubled, reordered, written by a zombie, or out of sequence.
     pub fn holds(&self) -> bool {
-        self.lost + self.duplicated + self.reordered + self.zombies + self.sequence_breaks == 0
+        self.lost == 0 && self.is_orderly()
+    }
+
+    /// True if nothing was doubled, reordered, written by a zombie, or out of sequence, whatever was lost.
+    pub fn is_orderly(&self) -> bool {
+        self.duplicated + self.reordered + self.zombies + self.sequence_breaks == 0
     }
 
     /// The figures on one line.

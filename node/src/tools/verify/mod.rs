@@ -2,10 +2,11 @@
 //! it, so it shares no code with the path it judges except for the pattern of the feed and the layout of the stamp.
 
 mod account;
+mod gaps;
 mod remote;
 mod topic;
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use rdkafka::Message as _;
 use tokio::{
@@ -20,6 +21,7 @@ use super::{
     pattern::{Pattern, PatternArgs, PatternError},
 };
 use crate::clock::wall_ms;
+use gaps::Reported;
 use topic::{TopicReader, provenance};
 
 /// Between two looks at the ledger.
@@ -38,6 +40,12 @@ pub enum Error {
     Feed { url: String, why: String },
     #[error("there is no topic {topic} at {bootstrap}")]
     NoTopic { topic: String, bootstrap: String },
+    #[error("cannot read the events in `{}`", path.display())]
+    Events {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("kafka refused to be read")]
     Kafka(#[from] rdkafka::error::KafkaError),
 }
@@ -81,6 +89,10 @@ pub struct Args {
     /// How long to wait for the topic to exist, in milliseconds.
     #[arg(long, default_value_t = 30_000)]
     pub topic_wait_ms: u64,
+    /// Events as `wsctl events -o jsonl` prints them, read at the end: the promise then holds if whatever is missing,
+    /// sent to somebody or not, lies within a gap that the cluster has reported itself.
+    #[arg(long, value_name = "FILE", requires = "feed")]
+    pub gaps: Option<PathBuf>,
     /// No lines of progress on standard error.
     #[arg(long)]
     pub quiet: bool,
@@ -118,14 +130,23 @@ pub async fn run(args: Args) -> Result<bool, Error> {
             std::future::pending::<()>().await;
         }
     };
-    let verdict = verify(&args, interrupted).await?;
+    let mut verdict = verify(&args, interrupted).await?;
+    let (mut holds, mut line) = (verdict.holds(), verdict.line());
+    if let Some(path) = &args.gaps {
+        let text = std::fs::read_to_string(path).map_err(|source| Error::Events { path: path.clone(), source })?;
+        let reported = Reported::parse(&text);
+        let unreported = reported.lacks(&verdict);
+        line.push_str(&format!(" missing_runs={} reported_gaps={}", verdict.missing.len(), reported.count()));
+        holds = verdict.is_orderly() && unreported.is_none();
+        verdict.findings.extend(unreported);
+    }
     if args.json {
         println!("{}", serde_json::to_string(&verdict).expect("a verdict is plain data"));
     } else {
-        println!("{}", verdict.line());
+        println!("{line}");
         verdict.findings.iter().for_each(|finding| println!("  {finding}"));
     }
-    Ok(verdict.holds())
+    Ok(holds)
 }
 
 /// Reads until the feed is over and everything has come, until nothing comes any more, or until `stop`.
