@@ -10,6 +10,7 @@ pub mod invariants;
 mod jars;
 pub mod linearizability;
 pub mod observation;
+pub mod reference;
 pub mod results;
 pub mod run;
 pub mod scenarios;

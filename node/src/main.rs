@@ -59,3 +59,7 @@ fn tool<E: std::error::Error>(life: impl Future<Output = Result<bool, E>>) -> Ex
         }
     }
 }
+
+#[cfg(test)]
+#[path = "main_test.rs"]
+mod tests;

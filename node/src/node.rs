@@ -38,11 +38,15 @@ const SUSPECTS_MAX: usize = 64;
 const LEAVE_MAX: Duration = Duration::from_secs(10);
 /// HTTP/2 flow control of the listener for other nodes: the frames of a busy feed in flight.
 const WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+/// Calls that peers gave up while this node was frozen lie in its sockets when it wakes. More than this end the connection,
+/// and with it the calls behind them that would bring its log up to date. A silent connection is closed after 8 s.
+const RESET_WHILE_FROZEN_MAX: usize = 1_000;
 /// Half-open connections of other nodes are noticed by pings.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// `twinfeed node`.
 #[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  twinfeed node --config node.toml")]
 pub struct Args {
     /// The node's TOML file; without one, defaults and TWINFEED_… variables
     #[arg(long, value_name = "FILE")]
@@ -293,9 +297,8 @@ fn raft_options(config: &NodeConfig) -> raft::Options {
 
 /// The log has every event; the cluster's event log misses one only when a thousand wait for a leader.
 fn emit(unsent: &mpsc::Sender<Event>, event: Event) {
-    tracing::info!(
-        event = %event.kind, connector = %event.connector, epoch = event.epoch, message = %event.message, "event"
-    );
+    let Event { kind, connector, epoch, message, .. } = &event;
+    tracing::info!(event = %kind, %connector, epoch, "{message}");
     if unsent.try_send(event).is_err() {
         tracing::warn!("too many events wait for a leader; this one is only in this log");
     }
@@ -316,6 +319,7 @@ async fn serve(
         .http2_keepalive_timeout(Some(KEEP_ALIVE))
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
+        .http2_max_pending_accept_reset_streams(Some(RESET_WHILE_FROZEN_MAX))
         .add_routes(routes)
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled_owned())
         .await?;

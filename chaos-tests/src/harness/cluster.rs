@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
     process::Command,
     rc::Rc,
     time::Duration,
@@ -50,8 +51,30 @@ pub struct Node {
     pub name: String,
     pub admin: String,
     pub http: String,
-    config: std::path::PathBuf,
+    internal: String,
+    config: PathBuf,
     process: Option<Process>,
+}
+
+impl Node {
+    fn new(dir: &Path, name: &str, addresses: &[SocketAddr]) -> Self {
+        let address = |n: usize| addresses[n].to_string();
+        let config = dir.join(format!("{name}.toml"));
+        Self { name: name.to_owned(), internal: address(0), admin: address(1), http: address(2), config, process: None }
+    }
+
+    fn configure<'a>(&self, bootstrap: &str, members: impl IntoIterator<Item = &'a Self>) -> Result<()> {
+        let Self { name, internal, admin, http, config, .. } = self;
+        let members: Vec<_> = members.into_iter().map(|node| format!("\"{}={}\"", node.name, node.internal)).collect();
+        let text = format!(
+            "name = \"{name}\"\ndata_dir = \"{}\"\n[cluster]\nname = \"test\"\nmembers = [{}]\n\
+             [listen]\ninternal = \"{internal}\"\nadmin = \"{admin}\"\nhttp = \"{http}\"\n\
+             [kafka]\nbootstrap = \"{bootstrap}\"\n[log]\nformat = \"text\"\n",
+            config.with_extension("").display(),
+            members.join(", "),
+        );
+        Ok(std::fs::write(config, text)?)
+    }
 }
 
 /// Nodes `n1`, `n2`, … with an admin client of all of them. Dropping it ends them and removes their data, except
@@ -77,27 +100,14 @@ impl Cluster {
             }
             None => free_addresses(count * PORTS.len())?,
         };
-        let address = |node: usize, service: usize| addresses[node * PORTS.len() + service].to_string();
-        let members: Vec<String> = (0..count).map(|n| format!("\"n{}={}\"", n + 1, address(n, 0))).collect();
-        let mut nodes = Vec::new();
-        for n in 0..count {
-            let name = format!("n{}", n + 1);
-            let config = dir.path().join(format!("{name}.toml"));
-            let text = format!(
-                "name = \"{name}\"\ndata_dir = \"{}\"\n[cluster]\nname = \"test\"\nmembers = [{}]\n\
-                 [listen]\ninternal = \"{}\"\nadmin = \"{}\"\nhttp = \"{}\"\n[kafka]\nbootstrap = \"{bootstrap}\"\n\
-                 [log]\nformat = \"text\"\n",
-                dir.path().join(&name).display(),
-                members.join(", "),
-                address(n, 0),
-                address(n, 1),
-                address(n, 2),
-            );
-            std::fs::write(&config, text)?;
-            nodes.push(Node { name, admin: address(n, 1), http: address(n, 2), config, process: None });
-        }
+        let names: Vec<String> = (1..=count).map(|n| format!("n{n}")).collect();
+        let nodes: Vec<Node> = names
+            .iter()
+            .zip(addresses.chunks(PORTS.len()))
+            .map(|(name, addresses)| Node::new(dir.path(), name, addresses))
+            .collect();
+        nodes.iter().try_for_each(|node| node.configure(bootstrap, &nodes))?;
         let admin = Admin::new(nodes.iter().map(|node| node.admin.clone()).collect())?;
-        let names: Vec<String> = nodes.iter().map(|node| node.name.clone()).collect();
         let mut cluster = Self { nodes, admin, options, lives: BTreeMap::new(), keep: false, dir: Some(dir) };
         for name in &names {
             cluster.start_node(name)?;
@@ -106,13 +116,27 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// A node that the others do not list starts and finds them; for a cluster on loopback.
+    ///
+    /// # Errors
+    /// When it has not become a member.
+    pub fn add_node(&mut self, name: &str) -> Result<()> {
+        let node = Node::new(self.dir(), name, &free_addresses(PORTS.len())?);
+        let running: Vec<&Node> = self.nodes.iter().filter(|node| node.process.is_some()).collect();
+        node.configure(&self.options.bootstrap, running)?;
+        self.nodes.push(node);
+        self.admin = Admin::new(self.nodes.iter().map(|node| node.admin.clone()).collect())?;
+        self.start_node(name)?;
+        self.wait_settled()
+    }
+
     /// Where data and logs are.
-    pub fn dir(&self) -> &std::path::Path {
+    pub fn dir(&self) -> &Path {
         self.dir.as_ref().expect("kept until drop").path()
     }
 
     /// Where a node keeps its data.
-    pub fn data(&self, name: &str) -> std::path::PathBuf {
+    pub fn data(&self, name: &str) -> PathBuf {
         self.dir().join(name)
     }
 

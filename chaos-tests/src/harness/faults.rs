@@ -15,10 +15,11 @@ use super::{cluster::Cluster, process::wait_for};
 
 /// The node's binary with failpoints and seeded bugs.
 pub(super) const FAULTY_NODE: &str = "twinfeed-faulty";
-/// The build of it. `--examples`, of which there are none, makes Cargo unify features as it does for tests; without it
-/// all dependencies would be compiled again for the sake of one feature of tokio's.
-const BUILD: &[&str] =
-    &["build", "-p", "twinfeed-node", "--features", "faults", "--bin", FAULTY_NODE, "--examples", "--locked"];
+/// The build of it, beside the tests of a debug build and beside the binaries of a release: Cargo must unify the features
+/// of dependencies as it did for these, or all of them would be compiled again for the sake of one feature of tokio's.
+/// There are no examples; asking for them makes it count what tests need.
+const BUILD_DEBUG: &[&str] = &["-p", "twinfeed-node", "--features", "faults", "--examples"];
+const BUILD_RELEASE: &[&str] = &["--workspace", "--features", "twinfeed-node/faults", "--release"];
 /// A point on the way of every batch or takeover is met within this, also on a loaded machine.
 const HIT_MAX: Duration = Duration::from_secs(30);
 /// A signal to oneself is obeyed within this.
@@ -141,10 +142,9 @@ fn build() -> Result<()> {
     let profile = profile.with_context(|| format!("{} is in no target directory", me.display()))?;
     let target = profile.parent().context("a target directory")?;
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into()));
-    command.args(BUILD).arg("--target-dir").arg(target).current_dir(env!("CARGO_MANIFEST_DIR"));
-    if profile.ends_with("release") {
-        command.arg("--release");
-    }
+    let selection = if profile.ends_with("release") { BUILD_RELEASE } else { BUILD_DEBUG };
+    command.args(["build", "--locked", "--bin", FAULTY_NODE]).args(selection);
+    command.arg("--target-dir").arg(target).current_dir(env!("CARGO_MANIFEST_DIR"));
     // What Cargo tells a test about its package is none of a build's environment.
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();

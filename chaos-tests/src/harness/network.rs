@@ -20,8 +20,6 @@ const NETWORKS_MAX: u8 = 250;
 const HOSTS_MAX: usize = 200;
 /// Interface names are 15 bytes at most: the prefix, a pid in hexadecimal (6 digits at most), a kind, two numbers.
 const PREFIX: &str = "tw";
-/// Whether iptables sees packets that a bridge passes on; absent where it cannot.
-const BRIDGE_FILTER: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
 
 /// Why there is no network, or why it cannot be cut.
 #[derive(Debug, thiserror::Error)]
@@ -183,8 +181,7 @@ impl Drop for Network {
         for host in &self.hosts {
             let _ = ip(&["netns", "del", &host.namespace]);
         }
-        let _ = let_through("-D", &self.bridge);
-        let _ = ip(&["link", "del", &self.bridge]);
+        remove_bridge(&self.bridge);
     }
 }
 
@@ -222,15 +219,6 @@ fn turn() -> Result<File, Error> {
     Ok(file)
 }
 
-/// Packets within a bridge pass the host's firewall where the kernel says so, and that of a container engine drops whatever
-/// it does not know. `-I` adds a rule for ours, `-D` takes it away.
-fn let_through(action: &str, bridge: &str) -> Result<(), Error> {
-    if std::fs::read_to_string(BRIDGE_FILTER).is_ok_and(|value| value.trim() == "1") {
-        run(Command::new("iptables").args(["-w", action, "FORWARD", "-i", bridge, "-o", bridge, "-j", "ACCEPT"]))?;
-    }
-    Ok(())
-}
-
 /// Removes namespaces and bridges whose maker is dead. What cannot be removed stays for the next start.
 fn reap() {
     let orphaned = |name: &str| maker(name).is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists());
@@ -241,9 +229,23 @@ fn reap() {
     // As in `7: tw1a2bb0: <BROADCAST,…`.
     let bridges = ip(&["-o", "link", "show", "type", "bridge"]).unwrap_or_default();
     for name in bridges.lines().filter_map(|line| line.split(": ").nth(1)).filter(|name| orphaned(name)) {
-        let _ = let_through("-D", name);
-        let _ = ip(&["link", "del", name]);
+        remove_bridge(name);
     }
+}
+
+fn remove_bridge(name: &str) {
+    let _ = let_through("-D", name);
+    let _ = ip(&["link", "del", name]);
+}
+
+/// A container engine on the same machine has the kernel ask iptables about bridged packets, and drops what it does not
+/// know: adds (`-I`) or takes away (`-D`) a rule that the hosts of this bridge may talk to each other.
+fn let_through(change: &str, bridge: &str) -> Result<(), Error> {
+    let asked = std::fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-iptables");
+    if asked.is_ok_and(|asked| asked.trim() == "1") {
+        run(Command::new("iptables").args(["-w", change, "FORWARD", "-i", bridge, "-o", bridge, "-j", "ACCEPT"]))?;
+    }
+    Ok(())
 }
 
 /// The pid in one of our names: everything hexadecimal up to the last `b` or `n`, which says what it is.

@@ -18,6 +18,7 @@ mod kill;
 mod kill_at_point;
 mod kill_in_takeover;
 mod late_requests;
+mod member_replaced;
 mod partition;
 mod pause;
 mod planned;
@@ -81,6 +82,7 @@ pub const ALL: &[&dyn Story] = &[
     &rolling_restart::RollingRestart,
     &bad_store::BadStore::WithoutLog,
     &bad_store::BadStore::Empty,
+    &member_replaced::MemberReplaced,
     &composition::Composition,
     &calm::Calm::Latency,
     &calm::Calm::Throughput,

@@ -69,8 +69,7 @@ impl Story for Partition {
         let silence_ms_max = match self {
             Self::OwnerFromFeed | Self::OwnerFromStandby => Some(1_000),
             Self::FlappingMesh => None,
-            Self::OwnerFromKafka => Some(8_000),
-            _ => Some(5_000),
+            _ => Some(2_500),
         };
         // Several faults at once may lose what only the wrong side had, and have to say so.
         let invariants = if *self == Self::FlappingMesh { Invariant::REPORTED } else { Invariant::ALL };

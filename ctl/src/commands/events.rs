@@ -30,6 +30,12 @@ const RESUME_LAST: i32 = 1000;
 /// Between attempts while no endpoint answers: long enough to spare a restarting node.
 const RESUME_PAUSE: Duration = Duration::from_millis(500);
 
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  wsctl events --last 20
+  wsctl events -f --connector trades   # until Ctrl-C
+  wsctl events -o jsonl";
+
 /// Arguments of `events`.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {

@@ -12,13 +12,20 @@ use crate::{error::Error, invocation::Invocation};
 /// Cheap for a node (a read of its own memory after one heartbeat round), and below what a person notices.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  wsctl wait connector/trades --for=delivering
+  wsctl wait connector/trades --for=redundant --timeout 2m
+  wsctl wait connector/trades --for=state=RUNNING
+  wsctl wait connector/quotes --for=deleted";
+
 /// Arguments of `wait`.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// connector/NAME
-    #[arg(value_parser = connector_name)]
+    /// The connector, as `connector/NAME`
+    #[arg(value_name = "connector/NAME", value_parser = connector_name)]
     target: String,
-    /// delivering | redundant | state=STATE | deleted
+    /// `delivering`, `redundant` (no single fault loses data), `state=STATE` or `deleted`
     #[arg(long = "for", value_name = "CONDITION", value_parser = condition)]
     condition: Condition,
 }
@@ -32,6 +39,17 @@ pub(crate) enum Condition {
     Redundant,
     State(ConnectorState),
     Deleted,
+}
+
+impl Condition {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Delivering => "delivering",
+            Self::Redundant => "redundant",
+            Self::State(state) => state_name(state),
+            Self::Deleted => "deleted",
+        }
+    }
 }
 
 fn connector_name(text: &str) -> Result<String, String> {
@@ -55,13 +73,7 @@ fn condition(text: &str) -> Result<Condition, String> {
 
 pub(crate) async fn run(invocation: &mut Invocation, arguments: &Arguments) -> Result<(), Error> {
     until(invocation, &arguments.target, arguments.condition).await?;
-    let met = match arguments.condition {
-        Condition::Delivering => "delivering",
-        Condition::Redundant => "redundant",
-        Condition::State(state) => state_name(state),
-        Condition::Deleted => "deleted",
-    };
-    invocation.output.progress(&format!("connector/{} is {met}", arguments.target));
+    invocation.output.progress(&format!("connector/{} is {}", arguments.target, arguments.condition.word()));
     Ok(())
 }
 
@@ -83,7 +95,10 @@ pub(crate) async fn until(invocation: &mut Invocation, name: &str, condition: Co
         if Instant::now() + POLL_INTERVAL >= expires {
             let waited = humantime::format_duration(invocation.patience());
             let hints = vec![format!("last seen: {seen}"), format!("see: wsctl connector describe {name}")];
-            return Err(Error::TimedOut { what: format!("connector/{name} was not so within {waited}"), hints });
+            return Err(Error::TimedOut {
+                what: format!("connector/{name} was not {} within {waited}", condition.word()),
+                hints,
+            });
         }
         tokio::time::sleep(POLL_INTERVAL).await;
     }

@@ -14,19 +14,22 @@ use super::{EXIT_CODE, document, load};
 /// What to do with a configuration.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Checks file and environment and names every problem
+    /// Check file and environment and name every problem; exit code 78 if there is one
+    #[command(after_help = "Examples:\n  twinfeed config check --config node.toml")]
     Check {
         /// The node's TOML file
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
-    /// Prints the effective values and where each was set; secrets are hidden
+    /// Print the effective values and where each was set; secrets are hidden
+    #[command(after_help = "Examples:\n  twinfeed config print-effective --config node.toml")]
     PrintEffective {
         /// The node's TOML file
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
-    /// Prints the documentation of every key as Markdown
+    /// Print the documentation of every key as Markdown
+    #[command(after_help = "Examples:\n  twinfeed config docs")]
     Docs,
 }
 

@@ -286,7 +286,7 @@ impl Coordinator {
     }
 
     fn event_of(&self, connector: &str, kind: &str, message: String) {
-        tracing::info!(%message, "{kind}");
+        tracing::info!(event = %kind, %connector, "{message}");
         // Nobody listening is nobody to tell.
         let _ = self.events.send(Event {
             at_ms: wall_ms(),

@@ -16,7 +16,7 @@ use crate::{
 /// holds everything. A slow commit takes 0.4 s, a takeover of an open transaction 1 s, a broker's pause about as much:
 /// longer than these, and far below the 10 s after which the broker itself would end the transaction. A standby that does
 /// not hold everything never replaces it: that would lose messages, and waiting loses none.
-const STALLED_MS_MAX: u64 = 3_000;
+const STALLED_MS_MAX: u64 = 1_800;
 /// When Kafka comes back for everybody, the standby may see it first, as an owner tries in growing intervals. So it must
 /// have reached Kafka for a part of the owner's wait, which gives the owner the time to come back by itself.
 const REACHED_SHARE: u64 = 3;

@@ -26,8 +26,8 @@ use crate::{
         report::{Role, SubscriptionReport, WriterReport},
     },
     telemetry::{
-        FailoverKind, FailoverReason, FeedMetrics, FeedSide, Metrics, ReconnectReason, StateLabel, StateMetrics,
-        WriterMetrics,
+        DropReason, FailoverKind, FailoverReason, FeedMetrics, FeedSide, Metrics, ReconnectReason, StateLabel,
+        StateMetrics, WriterMetrics,
     },
 };
 
@@ -192,6 +192,7 @@ impl Progress {
     pub(super) fn rejected(&mut self, record: &OutRecord, why: &kafka::Error) {
         self.metrics.gap_events.inc();
         self.metrics.gap_messages.inc();
+        self.feed.dropped(DropReason::Oversize, 1);
         self.event(
             "record.rejected",
             format!("record {} of {} bytes is left out: {why}", record.sequence, record.payload.len()),
@@ -270,6 +271,7 @@ impl Progress {
 
     pub(super) fn overflow(&mut self, dropped: u64) {
         self.metrics.gap_messages.inc_by(dropped);
+        self.feed.dropped(DropReason::QueueFull, dropped);
         self.dropped_unsaid += dropped;
     }
 

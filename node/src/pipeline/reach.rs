@@ -10,9 +10,9 @@ use super::opening::Warm;
 use crate::kafka;
 
 /// Acks come every commit interval; after this long without one, something is wrong somewhere.
-const ACKS_AWAY_MS_MAX: u64 = 1_000;
+const ACKS_AWAY_MS_MAX: u64 = 500;
 /// Between two questions.
-const ASK_EVERY_MS: u64 = 500;
+const ASK_EVERY_MS: u64 = 250;
 /// How long an answer is believed.
 const BELIEVED_MS_MAX: u64 = 2_000;
 

@@ -8,6 +8,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use openraft::{RaftMetrics, ServerState};
 use tokio::time::timeout;
 
 use super::handle::RaftHandle;
@@ -36,8 +37,12 @@ impl RaftHandle {
             if self.member.peers.probe(leader, address, PROBE_MS_MAX).await {
                 return;
             }
-            // An error means that Raft has stopped here.
-            let _ = metrics.wait_for(|m| m.current_term != term || m.running_state.is_err()).await;
+            // A candidate tries again by itself, and leaves the turn to others when a voter's log was ahead of its own. An
+            // error means that Raft has stopped here.
+            let over = |m: &RaftMetrics<_, _>| {
+                m.current_term != term || m.state == ServerState::Candidate || m.running_state.is_err()
+            };
+            let _ = metrics.wait_for(over).await;
         };
         if timeout(wait, changed).await.is_err() {
             tracing::info!(leader, term, "raft.campaign: the leader is gone");

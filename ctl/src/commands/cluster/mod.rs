@@ -12,9 +12,10 @@ use crate::{error::Error, invocation::Invocation};
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Nodes with their Raft position
-    #[command(visible_aliases = ["ls", "ps"])]
+    #[command(visible_aliases = ["ls", "ps"], after_help = "Examples:\n  wsctl cluster members")]
     Members,
     /// Leader, term and nodes, without the connectors
+    #[command(after_help = "Examples:\n  wsctl cluster status")]
     Status,
 }
 

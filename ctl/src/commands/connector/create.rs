@@ -22,6 +22,13 @@ use crate::{
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 const CONNECTOR_CLASS: &str = "io.conduktor.connect.websocket.WebSocketSourceConnector";
 
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  wsctl connector create trades --url wss://feed.example/ws --topic trades --wait
+  wsctl connector create quotes --url wss://a.example/ws --secondary-url wss://b.example/ws --topic quotes \
+     --subscribe '{\"op\":\"subscribe\",\"channel\":\"quotes\"}'
+  wsctl connector create --from-file connector.json --dry-run";
+
 /// Arguments of `connector create`.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -32,7 +39,7 @@ pub(crate) struct Arguments {
     #[arg(long, required_unless_present = "from_file")]
     url: Option<String>,
     /// Another URL for the secondary subscription, where the feed offers one
-    #[arg(long, conflicts_with = "single")]
+    #[arg(long, value_name = "URL", conflicts_with = "single")]
     secondary_url: Option<String>,
     /// Kafka topic
     #[arg(long, required_unless_present = "from_file")]
@@ -55,7 +62,7 @@ pub(crate) struct Arguments {
     /// Kafka Connect JSON: {"name": ..., "config": {...}} or the configuration alone; - for stdin
     #[arg(long, value_name = "FILE")]
     from_file: Option<PathBuf>,
-    /// Create it without running it
+    /// Create it without running it; `wsctl connector resume` starts it
     #[arg(long)]
     stopped: bool,
     /// Check everything, change nothing

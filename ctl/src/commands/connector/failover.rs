@@ -5,12 +5,17 @@ use twinfeed_proto::admin::{FailoverConnectorRequest, connector_service_client::
 
 use crate::{error::Error, invocation::Invocation, json, output::Item};
 
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  wsctl wait connector/trades --for=redundant
+  wsctl connector failover trades";
+
 /// Arguments of `connector failover`.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// Name of the connector
     name: String,
-    /// The node that shall own it [default: the standby]
+    /// The node that shall own it (the standby, if not given)
     #[arg(long, value_name = "NODE")]
     to_node: Option<String>,
 }

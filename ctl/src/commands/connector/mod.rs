@@ -11,7 +11,7 @@ mod set;
 
 use std::time::SystemTime;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use tonic::Status;
 use twinfeed_proto::admin::{
     Connector, ConnectorState, ConnectorStatus, GetConnectorRequest, ListConnectorsRequest, Redundancy,
@@ -37,45 +37,61 @@ const PAGE_SIZE: i32 = 1000;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Create a connector from flags, or from the JSON that Kafka Connect takes
+    #[command(after_help = create::EXAMPLES)]
     Create(Box<create::Arguments>),
     /// All connectors, one per line
-    #[command(visible_aliases = ["list", "ps"])]
+    #[command(visible_aliases = ["list", "ps"], after_help = "Examples:\n  wsctl connector ls\n  wsctl connector ls -o name")]
     Ls,
     /// One connector, on one line; `-o json` for everything
-    Get { name: String },
+    #[command(after_help = "Examples:\n  wsctl connector get trades -o json")]
+    Get(Named),
     /// Everything about one connector, for people: subscriptions, redundancy, configuration, recent events
-    #[command(visible_alias = "desc")]
-    Describe { name: String },
+    #[command(visible_alias = "desc", after_help = "Examples:\n  wsctl connector describe trades")]
+    Describe(Named),
     /// Delete a connector; its topic and records stay
-    #[command(visible_alias = "rm")]
+    #[command(visible_alias = "rm", after_help = "Examples:\n  wsctl connector delete quotes --yes")]
     Delete(delete::Arguments),
     /// Close subscriptions and producer, keep the nodes; what the feed sends meanwhile is missed
-    Pause { name: String },
+    #[command(after_help = "Examples:\n  wsctl connector pause trades")]
+    Pause(Named),
     /// Run a paused or stopped connector again
-    Resume { name: String },
-    /// Like pause, and give the nodes back too
-    Stop { name: String },
-    /// Close and reopen everything on the same nodes
-    Restart { name: String },
+    #[command(after_help = "Examples:\n  wsctl connector resume trades")]
+    Resume(Named),
+    /// Like pause, and give the nodes back too; `resume` runs it again
+    #[command(after_help = "Examples:\n  wsctl connector stop trades\n  wsctl connector resume trades")]
+    Stop(Named),
+    /// Close and reopen everything on the same nodes: it begins anew, and what was not written yet is a gap
+    #[command(after_help = "Examples:\n  wsctl connector restart trades")]
+    Restart(Named),
     /// Move the owner, make before break; answers when the new owner delivers
+    #[command(after_help = failover::EXAMPLES)]
     Failover(failover::Arguments),
-    /// Change configuration keys
+    /// Change configuration keys; all of them are in docs/configuration.md
+    #[command(after_help = "Examples:\n  wsctl connector set trades twinfeed.commit.interval.ms=20")]
     Set(set::SetArguments),
     /// Remove configuration keys: their defaults apply again
+    #[command(after_help = "Examples:\n  wsctl connector unset trades twinfeed.commit.interval.ms")]
     Unset(set::UnsetArguments),
+}
+
+/// The argument of verbs that take a connector and nothing else.
+#[derive(Debug, Args)]
+pub(crate) struct Named {
+    /// Name of the connector
+    name: String,
 }
 
 pub(crate) async fn run(invocation: &mut Invocation, command: Command) -> Result<(), Error> {
     match command {
         Command::Create(arguments) => create::run(invocation, *arguments).await,
         Command::Ls => ls::run(invocation).await,
-        Command::Get { name } => get::run(invocation, &name).await,
-        Command::Describe { name } => describe::run(invocation, &name).await,
+        Command::Get(Named { name }) => get::run(invocation, &name).await,
+        Command::Describe(Named { name }) => describe::run(invocation, &name).await,
         Command::Delete(arguments) => delete::run(invocation, arguments).await,
-        Command::Pause { name } => lifecycle::pause(invocation, name).await,
-        Command::Resume { name } => lifecycle::resume(invocation, name).await,
-        Command::Stop { name } => lifecycle::stop(invocation, name).await,
-        Command::Restart { name } => lifecycle::restart(invocation, name).await,
+        Command::Pause(Named { name }) => lifecycle::pause(invocation, name).await,
+        Command::Resume(Named { name }) => lifecycle::resume(invocation, name).await,
+        Command::Stop(Named { name }) => lifecycle::stop(invocation, name).await,
+        Command::Restart(Named { name }) => lifecycle::restart(invocation, name).await,
         Command::Failover(arguments) => failover::run(invocation, arguments).await,
         Command::Set(arguments) => set::set(invocation, arguments).await,
         Command::Unset(arguments) => set::unset(invocation, arguments).await,

@@ -13,20 +13,22 @@ use crate::{error::Error, invocation::Invocation, output::Item};
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Nodes with their Raft position
-    #[command(visible_aliases = ["list", "ps"])]
+    #[command(visible_aliases = ["list", "ps"], after_help = "Examples:\n  wsctl node ls")]
     Ls,
     /// Move everything off a node, make before break; answers when the node is empty
+    #[command(after_help = "Examples:\n  wsctl node drain n2")]
     Drain {
         /// Name of the node
         node: String,
     },
     /// Let a drained node take work again
+    #[command(after_help = "Examples:\n  wsctl node undrain n2")]
     Undrain {
         /// Name of the node
         node: String,
     },
     /// Remove a dead node for good: its id never comes back
-    #[command(visible_alias = "rm")]
+    #[command(visible_alias = "rm", after_help = "Examples:\n  wsctl node remove n3 --yes")]
     Remove {
         /// Name of the node
         node: String,

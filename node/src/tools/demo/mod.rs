@@ -13,6 +13,7 @@ use super::{feed, verify};
 
 /// Arguments of `twinfeed demo`.
 #[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "Examples:\n  twinfeed demo --kills 1 --calm 3 --bootstrap 10.0.0.11:9092")]
 pub struct Args {
     /// How often the owner is killed
     #[arg(long, default_value_t = 3)]

@@ -31,8 +31,14 @@ pub enum Error {
     OutOfBounds { name: &'static str, bounds: &'static str },
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  twinfeed feed --listen 10.0.0.9:9001 --seconds 10 --repeats 0.3 --wait-subscribers 2 &
+  wsctl connector create numbers --url ws://10.0.0.9:9001/a --secondary-url ws://10.0.0.9:9001/b --topic numbers --wait";
+
 /// Arguments of `twinfeed feed`.
 #[derive(Debug, Clone, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// Address to listen on; port 0 takes a free one and prints it.
     #[arg(long, default_value = "127.0.0.1:0")]

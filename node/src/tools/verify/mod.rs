@@ -52,10 +52,14 @@ pub enum Error {
 
 /// Arguments of `twinfeed verify`.
 #[derive(Debug, Clone, clap::Args)]
+#[command(
+    after_help = "Examples:\n  twinfeed verify --bootstrap 10.0.0.11:9092 --topic numbers --feed http://10.0.0.9:9001 --follow"
+)]
 pub struct Args {
     /// Kafka's address.
     #[arg(long, default_value = "127.0.0.1:9092")]
     pub bootstrap: String,
+    /// Topic to read
     #[arg(long)]
     pub topic: String,
     /// Only this partition.
