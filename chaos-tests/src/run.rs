@@ -41,6 +41,24 @@ pub fn run(story: &dyn Story, settings: &Settings, mut report: impl FnMut(&RunRe
     worst
 }
 
+/// Runs of one story until one is valid, each with the next seed, at most so many: a run that proves nothing is not green,
+/// another has to prove it. One that fails has failed.
+pub fn until_valid(
+    story: &dyn Story,
+    settings: &Settings,
+    runs_max: u64,
+    mut report: impl FnMut(&RunResult),
+) -> Verdict {
+    let mut verdict = Verdict::Invalid;
+    for seed in (settings.seed..).take(runs_max as usize) {
+        verdict = run(story, &Settings { seed, ..settings.clone() }, &mut report);
+        if verdict != Verdict::Invalid {
+            break;
+        }
+    }
+    verdict
+}
+
 fn stage(story: &dyn Story, settings: &Settings, seed: u64, faults: usize) -> RunResult {
     let (facts, began) = (story.facts(), Instant::now());
     let mut result = match play(story, settings, seed, faults) {

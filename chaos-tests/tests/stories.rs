@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Failed, Trial};
 use twinfeed_chaos::{
     harness,
-    run::{Settings, run},
+    run::{self, Settings},
     scenarios,
     story::Story,
     verdict::Verdict,
@@ -15,8 +15,8 @@ use twinfeed_chaos::{
 /// What a debug build carries on two cores beside everything else.
 const RATE: u64 = 2_000;
 
-/// Runs until one is valid.
-const ATTEMPTS_MAX: u64 = 3;
+/// Until one is valid.
+const RUNS_MAX: u64 = 3;
 
 fn play(story: &dyn Story) -> Result<(), Failed> {
     let runs = std::env::var("TWINFEED_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
@@ -24,20 +24,12 @@ fn play(story: &dyn Story) -> Result<(), Failed> {
         harness::build_faulty_node()?;
     }
     let mut lines = String::new();
-    // A run that proves nothing is not green: another has to prove it. One that fails has failed.
-    for seed in 1..=ATTEMPTS_MAX {
-        let settings = Settings { runs, seed, rate: RATE, strict: false, bug: None };
-        let verdict = run(story, &settings, |result| {
-            eprintln!("{}", result.line());
-            lines.push_str(&result.line());
-        });
-        match verdict {
-            Verdict::Pass => return Ok(()),
-            Verdict::Fail => break,
-            Verdict::Invalid => {}
-        }
-    }
-    Err(lines.into())
+    let settings = Settings { runs, seed: 1, rate: RATE, strict: false, bug: None };
+    let verdict = run::until_valid(story, &settings, RUNS_MAX, |result| {
+        eprintln!("{}", result.line());
+        lines.push_str(&result.line());
+    });
+    if verdict == Verdict::Pass { Ok(()) } else { Err(lines.into()) }
 }
 
 fn main() -> ExitCode {

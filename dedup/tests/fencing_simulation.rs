@@ -3,6 +3,8 @@
 //! `TWINFEED_SEEDS` sets the number of seeds (default 1,500; the slow profile is 100,000), `TWINFEED_SEED` runs a single one and
 //! prints what happens in it. A failure names its seed and the command that repeats it.
 
+#[path = "simulation/agenda.rs"]
+mod agenda;
 #[path = "simulation/feed.rs"]
 mod feed;
 mod fencing;

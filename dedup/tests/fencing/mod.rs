@@ -16,7 +16,7 @@ mod verdict;
 mod world;
 mod writer;
 
-use super::{feed, prng};
+use super::{agenda, feed, prng};
 pub(crate) use plan::Bug;
 pub(crate) use verdict::Verdict;
 pub(crate) use world::run;

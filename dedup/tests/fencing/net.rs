@@ -2,11 +2,11 @@
 //!
 //! Writers and the world put events in; only the world takes them out. It decides about no content.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 
 use twinfeed_dedup::{Fingerprint, SubscriptionId, TailRecord, ToStandby};
 
+use super::agenda::Agenda;
 use super::broker::{Later, Reply, Request, TransactionalId};
 use super::journal::Journal;
 use super::plan::{Blow, Step};
@@ -138,33 +138,9 @@ pub(crate) struct Session {
     down_free_us: u64,
 }
 
-struct Due {
-    at_us: u64,
-    serial: u64,
-    event: Event,
-}
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-impl Eq for Due {}
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Due {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at_us, self.serial).cmp(&(other.at_us, other.serial))
-    }
-}
-
 pub(crate) struct Net {
     pub(crate) now_us: u64,
-    serial: u64,
-    queue: BinaryHeap<Reverse<Due>>,
+    agenda: Agenda<Event>,
     pub(crate) prng: Prng,
     pub(crate) journal: Journal,
     pub(crate) sessions: BTreeMap<u64, Session>,
@@ -182,8 +158,7 @@ impl Net {
     pub(crate) fn new(prng: Prng, (break_rate, calm_from_us): (f64, u64), is_traced: bool) -> Self {
         Self {
             now_us: 0,
-            serial: 0,
-            queue: BinaryHeap::new(),
+            agenda: Agenda::default(),
             prng,
             journal: Journal::default(),
             sessions: BTreeMap::new(),
@@ -201,8 +176,7 @@ impl Net {
     }
 
     pub(crate) fn at(&mut self, at_us: u64, event: Event) {
-        self.serial += 1;
-        self.queue.push(Reverse(Due { at_us, serial: self.serial, event }));
+        self.agenda.enter(at_us, event);
     }
 
     pub(crate) fn after_ms(&mut self, (from_ms, to_ms): (f64, f64), event: Event) {
@@ -211,9 +185,9 @@ impl Net {
     }
 
     pub(crate) fn next(&mut self, end_us: u64) -> Option<Event> {
-        let Reverse(due) = self.queue.pop()?;
-        self.now_us = due.at_us;
-        (due.at_us <= end_us).then_some(due.event)
+        let (at_us, event) = self.agenda.pop()?;
+        self.now_us = at_us;
+        (at_us <= end_us).then_some(event)
     }
 
     /// A number that nothing else has.

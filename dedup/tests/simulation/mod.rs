@@ -3,6 +3,7 @@
 //! It is the executable model of the protocol, over the real `Merge`, `Retention` and the bytes between them. Times are
 //! microseconds inside, milliseconds where the crate sees them.
 
+mod agenda;
 pub(crate) mod feed;
 pub(crate) mod prng;
 pub(crate) mod scenario;

@@ -1,13 +1,13 @@
 //! The world of a run: the nodes, the channels between them, the topic, the event queue and the faults.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use twinfeed_dedup::{
     Ack, Fingerprint, Frame, Merge, Observed, Record, RecordId, Resolved, Retention, SubscriptionId, TailRecord,
     ToStandby,
 };
 
+use super::agenda::Agenda;
 use super::feed::{Message, make_feed};
 use super::prng::Prng;
 use super::scenario::{Bug, Scenario};
@@ -75,29 +75,6 @@ enum Event {
     Join { epoch: u64 },
 }
 
-struct Due {
-    at_us: u64,
-    serial: u64,
-    event: Event,
-}
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-impl Eq for Due {}
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Due {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at_us, self.serial).cmp(&(other.at_us, other.serial))
-    }
-}
-
 /// The ordered channel between owner and standby. Breaking it loses what is under way; a new `generation` starts over.
 #[derive(Debug, Default)]
 struct Link {
@@ -115,8 +92,7 @@ struct World<'a> {
     prng: Prng,
     feed: Vec<Message>,
     now_us: u64,
-    serial: u64,
-    queue: BinaryHeap<Reverse<Due>>,
+    agenda: Agenda<Event>,
     nodes: Vec<Node>,
     owner: NodeId,
     standby: Option<NodeId>,
@@ -138,12 +114,12 @@ pub(crate) fn run(scenario: &Scenario, seed: u64) -> Outcome {
     let end_us = feed.last().map_or(0, |message| message.sent_us) + AFTERMATH_US;
     let mut world = World::new(scenario, prng, feed);
     world.start();
-    while let Some(Reverse(due)) = world.queue.pop() {
-        if due.at_us > end_us {
+    while let Some((at_us, event)) = world.agenda.pop() {
+        if at_us > end_us {
             break;
         }
-        world.now_us = due.at_us;
-        world.handle(due.event);
+        world.now_us = at_us;
+        world.handle(event);
     }
     world.settle_accounts()
 }
@@ -155,8 +131,7 @@ impl<'a> World<'a> {
             prng,
             feed,
             now_us: 0,
-            serial: 0,
-            queue: BinaryHeap::new(),
+            agenda: Agenda::default(),
             nodes: Vec::new(),
             owner: 0,
             standby: None,
@@ -226,8 +201,7 @@ impl<'a> World<'a> {
     }
 
     fn at(&mut self, at_us: u64, event: Event) {
-        self.serial += 1;
-        self.queue.push(Reverse(Due { at_us, serial: self.serial, event }));
+        self.agenda.enter(at_us, event);
     }
 
     fn add_node(&mut self, role: Role) -> NodeId {

@@ -2,7 +2,11 @@
 //!
 //! Everything that can happen to it is an arm of `run`'s select. Phases: `Standing` (retain and relay), `Opening` (the
 //! takeover sequence, still retaining), `Owning` (merge and commit), `Deposed` (fenced; waits for the worker's word).
-//! A producer that was fenced never reopens by itself: the assignment is confirmed first.
+//! A producer that was fenced never reopens by itself: the assignment is confirmed first. Here are the loop, the writing,
+//! what feed and relay bring, and the limits; `roles` changes phases, `takeover` makes an owner of an opening.
+
+mod roles;
+mod takeover;
 
 use std::time::{Duration, Instant};
 
@@ -11,30 +15,24 @@ use tokio::{
     time::MissedTickBehavior,
 };
 use tokio_util::sync::CancellationToken;
-use twinfeed_dedup::{Merge, Retention, TailRecord};
 
 use super::{
-    Ledger, Payload,
+    Ledger,
     handle::Role,
-    opening::{self, Opened, TailFrom, Warm},
+    opening::{self, Opened},
     options::Options,
-    owner::{Counts, Heard, Owner},
+    owner::{Counts, Heard},
     pending::{Pending, poll, sleep_until},
-    phase::{Opening, Phase, Relayed},
+    phase::{Phase, Relayed},
     progress::Progress,
-    standby::{self, Next, Standby},
+    standby::{self, Next},
     subscription::Numbering,
 };
 use crate::{
     faults::{self, Bug},
     feed,
     kafka::{self, Committed, FencedProducer, OutRecord},
-    model::{
-        frame::FeedEvent,
-        ids::Epoch,
-        relay::Offer,
-        report::{Role as ReportedRole, SubscriptionReport},
-    },
+    model::{frame::FeedEvent, relay::Offer, report::SubscriptionReport},
     supervise::TaskKind,
 };
 
@@ -44,11 +42,8 @@ const HOUSEKEEPING: Duration = Duration::from_millis(50);
 const AFTER_COMMIT_MIN: Duration = Duration::from_millis(2);
 /// Resolution of the runtime's timer.
 const TIMER_GRAIN: Duration = Duration::from_millis(1);
-/// First and largest pause between openings that failed. One that meets silence takes ten seconds by itself.
+/// The first pause between openings that failed; it doubles.
 const REOPEN_MIN: Duration = Duration::from_millis(100);
-const REOPEN_MAX: Duration = Duration::from_secs(1);
-/// Only an operator can help; once he has, it goes on by itself.
-const REOPEN_FAILED: Duration = Duration::from_secs(5);
 /// A stopping owner commits what it has for at most this long.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// Feed events waiting for the actor; each holds up to a few hundred frames. A full channel stops the socket read.
@@ -147,210 +142,6 @@ impl Writer {
             }
             _ => None,
         }
-    }
-
-    // --- roles -------------------------------------------------------------------------------------------------
-
-    fn assume(&mut self, role: Role) {
-        let phase = std::mem::replace(&mut self.phase, Phase::Deposed);
-        self.phase = match (phase, role) {
-            (Phase::Standing(standby), Role::Owner { epoch }) => {
-                let redundant = standby.retention.is_redundant();
-                self.progress.takeover_started(epoch, redundant, standby.reason(self.now_ms()));
-                let Standby { retention, acked, warm, .. } = *standby;
-                let tail_from = acked.map_or(TailFrom::Recent, TailFrom::Offsets);
-                Phase::Opening(self.begin_opening(epoch, retention, tail_from, (warm, redundant)))
-            }
-            (Phase::Standing(mut standby), Role::Standby { epoch }) => {
-                if standby.epoch != epoch {
-                    standby.new_owner(epoch, self.numbering.renew());
-                }
-                Phase::Standing(standby)
-            }
-            (Phase::Opening(opening), Role::Owner { epoch }) if opening.epoch == epoch => Phase::Opening(opening),
-            (Phase::Opening(opening), Role::Owner { epoch }) => {
-                let Opening { retention, tail_from, redundant, lost_at_ms, .. } = opening;
-                Phase::Opening(Opening {
-                    lost_at_ms,
-                    ..self.begin_opening(epoch, *retention, tail_from, (None, redundant))
-                })
-            }
-            (Phase::Opening(opening), Role::Standby { epoch }) => {
-                self.close();
-                self.stand_by(epoch, *opening.retention)
-            }
-            (Phase::Owning(owner), Role::Owner { epoch }) if owner.epoch == epoch => Phase::Owning(owner),
-            (Phase::Owning(_) | Phase::Deposed, Role::Owner { epoch }) => {
-                self.close();
-                let retention = self.fresh_retention();
-                Phase::Opening(self.begin_opening(epoch, retention, TailFrom::End, (None, false)))
-            }
-            (Phase::Owning(_) | Phase::Deposed, Role::Standby { epoch }) => {
-                self.close();
-                let retention = self.fresh_retention();
-                self.stand_by(epoch, retention)
-            }
-        };
-        self.progress.role(match role {
-            Role::Owner { epoch } => (ReportedRole::Owner, epoch),
-            Role::Standby { epoch } => (ReportedRole::Standby, epoch),
-        });
-    }
-
-    fn fresh_retention(&mut self) -> Retention<Payload> {
-        let mut retention = Retention::new(self.options.merge.clone());
-        if let Some(id) = self.numbering.renew() {
-            retention.subscribed(id);
-        }
-        retention
-    }
-
-    fn stand_by(&mut self, epoch: Epoch, retention: Retention<Payload>) -> Phase {
-        let mut standby = Standby::new(epoch, retention, self.numbering.live());
-        standby.warm = self.options.warm_up();
-        Phase::Standing(Box::new(standby))
-    }
-
-    fn begin_opening(
-        &mut self,
-        epoch: Epoch,
-        retention: Retention<Payload>,
-        tail_from: TailFrom,
-        (warm, redundant): (Option<Warm>, bool),
-    ) -> Opening {
-        self.opening = Some(Box::pin(opening::open(self.options.plan(epoch, tail_from.clone(), warm, false))));
-        Opening { epoch, retention: Box::new(retention), tail_from, redundant, lost_at_ms: None }
-    }
-
-    /// Lets go of producer and pending work. Whatever they still had in the air is fenced by the next owner's init.
-    fn close(&mut self) {
-        self.opening = None;
-        self.writing = None;
-        self.reopen_at = None;
-        self.reopen_pause = REOPEN_MIN;
-        if let Some(producer) = self.producer.take() {
-            producer.close();
-        }
-    }
-
-    /// A session of another epoch or role is dropped here, which ends it; the standby tries again until both agree.
-    fn offered(&mut self, offer: Offer) {
-        let now_ms = self.now_ms();
-        match (offer, &mut self.phase) {
-            (Offer::Standby { session, epoch, node, incarnation }, Phase::Owning(owner)) if owner.epoch == epoch => {
-                let heard = owner.standby_connected(session, node, incarnation);
-                self.progress.standby_connected(heard == Heard::NewStandby);
-                self.tell(now_ms);
-            }
-            (Offer::Owner { session, epoch }, Phase::Standing(standby)) if standby.epoch == epoch => {
-                standby.owner_connected(session);
-            }
-            _ => {}
-        }
-    }
-
-    // --- opening -----------------------------------------------------------------------------------------------
-
-    fn opened(&mut self, result: Result<Opened, opening::Error>) {
-        match result {
-            Ok(opened) => self.go_live(opened),
-            Err(opening::Error::NotOwner(epoch)) => {
-                self.progress.fenced(epoch);
-                self.depose();
-            }
-            Err(error) => {
-                match &error {
-                    opening::Error::Kafka(error) => self.progress.cannot_write(error, self.now_ms()),
-                    other => self.progress.trouble(other),
-                }
-                self.retry_opening_later();
-            }
-        }
-    }
-
-    fn retry_opening_later(&mut self) {
-        let jitter = 0.5 + rand::random::<f64>() / 2.0;
-        self.reopen_at = Some(Instant::now() + self.reopen_pause.mul_f64(jitter));
-        let longest = if self.progress.has_failed() { REOPEN_FAILED } else { REOPEN_MAX };
-        self.reopen_pause = (self.reopen_pause * 2).min(longest);
-    }
-
-    fn go_live(&mut self, opened: Opened) {
-        let now_ms = self.now_ms();
-        let Opened { producer, tail, offsets, last_received_at_ms } = opened;
-        self.producer = Some(producer);
-        self.reopen_pause = REOPEN_MIN;
-        let phase = std::mem::replace(&mut self.phase, Phase::Deposed);
-        self.phase = match phase {
-            Phase::Opening(opening) => {
-                let (epoch, tail_records) = (opening.epoch, tail.len());
-                if let Some(last) = last_received_at_ms.filter(|_| !opening.redundant) {
-                    self.progress.gap(last, opening.first_received_at_ms());
-                }
-                if let Some((lost_at_ms, first_ms)) = opening.hole_ms() {
-                    self.progress.gap(lost_at_ms, first_ms);
-                }
-                let merge = self.merge(opening, tail);
-                let mut owner = Owner::new(epoch, merge, offsets, self.ledger.clone());
-                owner.merge.own_subscription(self.numbering.live(), now_ms);
-                self.progress.live(epoch, tail_records, owner.merge.status().ready_records);
-                Phase::Owning(Box::new(owner))
-            }
-            Phase::Owning(mut owner) => {
-                // Recovery of the same epoch: the tail decides about the batch that was in flight.
-                let records = tail.len();
-                if owner.landed(&tail) {
-                    let committed = owner.committed(offsets);
-                    self.progress.committed(&committed, None);
-                } else {
-                    let batch = owner.in_flight.clone();
-                    self.write(batch);
-                }
-                self.progress.live(owner.epoch, records, owner.merge.status().ready_records);
-                Phase::Owning(owner)
-            }
-            other => {
-                self.close();
-                other
-            }
-        };
-        self.next_cut = Instant::now();
-    }
-
-    /// A first start takes nothing over: its subscription is the beginning of the stream, so frames that a standby got
-    /// before it are known to be new. After a takeover they are not.
-    fn merge(&self, opened: Opening, tail: Vec<TailRecord>) -> Merge<Payload> {
-        let (options, now_ms) = (self.options.merge.clone(), self.now_ms());
-        let Opening { epoch, retention, tail_from, .. } = opened;
-        if !matches!(tail_from, TailFrom::End) {
-            return Merge::take_over(options, epoch.0, *retention, tail, now_ms);
-        }
-        let mut merge = Merge::new(options, epoch.0);
-        let mut current = None;
-        for frame in retention.into_retained() {
-            if current.replace(frame.subscription) != Some(frame.subscription) {
-                merge.own_subscription(current, now_ms);
-            }
-            merge.frame(frame, now_ms);
-        }
-        merge
-    }
-
-    fn reopen(&mut self) {
-        self.reopen_at = None;
-        let (epoch, tail_from) = match &self.phase {
-            Phase::Opening(opening) => (opening.epoch, opening.tail_from.clone()),
-            Phase::Owning(owner) => (owner.epoch, TailFrom::Offsets(owner.offsets.clone())),
-            Phase::Standing(_) | Phase::Deposed => return,
-        };
-        self.opening = Some(Box::pin(opening::open(self.options.plan(epoch, tail_from, None, true))));
-    }
-
-    /// The assignment has moved: nothing of this role may be written any more. The frames are not needed either, as
-    /// the new owner retained its own copies. The worker tells the next role.
-    fn depose(&mut self) {
-        self.close();
-        self.phase = Phase::Deposed;
     }
 
     // --- writing -----------------------------------------------------------------------------------------------
