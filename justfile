@@ -45,8 +45,9 @@ deny:
 alerts:
     @if command -v promtool >/dev/null; then cd deploy/alerts && promtool check rules alert-rules.yml && promtool test rules alert-rules-test.yml; else echo "promtool is not installed: alert rules not checked"; fi
 
-# The shell scripts of deploy/; skipped without shellcheck
+# The shell scripts and Dockerfiles of deploy/; skipped without shellcheck and hadolint
 scripts:
+    @if command -v hadolint >/dev/null; then hadolint deploy/Dockerfile deploy/kafka/Dockerfile; else echo "hadolint is not installed: Dockerfiles not checked"; fi
     @if command -v shellcheck >/dev/null; then shellcheck -x deploy/*.sh deploy/kafka/start-kafka; else echo "shellcheck is not installed: scripts not checked"; fi
 
 # A cluster, a feed and a takeover on this machine
