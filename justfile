@@ -4,7 +4,7 @@ _default:
     @just --list --unsorted
 
 # Everything a change must pass
-verify: fmt-check clippy test doc deny alerts
+verify: fmt-check clippy scripts test doc deny alerts
 
 # Formats, and applies what clippy can fix by itself
 fix:
@@ -45,6 +45,11 @@ deny:
 alerts:
     @if command -v promtool >/dev/null; then cd deploy/alerts && promtool check rules alert-rules.yml && promtool test rules alert-rules-test.yml; else echo "promtool is not installed: alert rules not checked"; fi
 
+# The shell scripts and Dockerfiles of deploy/; skipped without shellcheck and hadolint
+scripts:
+    @if command -v hadolint >/dev/null; then hadolint deploy/Dockerfile deploy/kafka/Dockerfile; else echo "hadolint is not installed: Dockerfiles not checked"; fi
+    @if command -v shellcheck >/dev/null; then shellcheck -x deploy/*.sh deploy/kafka/start-kafka; else echo "shellcheck is not installed: scripts not checked"; fi
+
 # A cluster, a feed and a takeover on this machine
 demo:
     cargo run --bin twinfeed -- demo
@@ -53,6 +58,12 @@ demo:
 chaos STORY *ARGS:
     cargo build --release --workspace --bins
     target/release/chaos {{STORY}} {{ARGS}}
+
+# The drills of docs/drills.md in a container engine, such as `just drills kill-owner`; all of them without a name
+drills *SCENARIOS="all":
+    cargo build --release -p twinfeed-node --bin twinfeed -p twinfeed-ctl --bin wsctl
+    deploy/images.sh --binaries target/release
+    deploy/drill.sh {{SCENARIOS}}
 
 # Random faults, two or three at once, for so long; each stage with the next seed
 soak *ARGS:

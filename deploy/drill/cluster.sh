@@ -76,8 +76,15 @@ is_redundant() { ctl wait "connector/$CONNECTOR" --for=redundant --timeout 5s 2>
 now_ms() { printf '%s' $((${EPOCHREALTIME/./} / 1000)); }
 moment() { printf '%(%FT%T)T.%03dZ' $(($1 / 1000)) $(($1 % 1000)); }
 
-# Everything that happened, to a file.
-save_events() { ctl events --last 1000 --output jsonl >"$WORK/events.jsonl" 2>/dev/null; }
+# Everything that happened, to a file, as all nodes together remember it: a node that was restarted has forgotten.
+save_events() {
+  local node
+  for node in "${NODES[@]}"; do
+    [[ " $UNASKED " != *" $node "* ]] || continue
+    docker exec --env WSCTL_ENDPOINTS="$(address "$node" front):9090" "$CONSOLE" \
+      wsctl --quiet events --last 1000 --output jsonl || return
+  done 2>/dev/null | sed 's/.*"time":"\([^"]*\)".*/\1 &/' | sort -u | cut -d ' ' -f 2- >"$WORK/events.jsonl"
+}
 
 # The events from the fault on, with their distance from it.
 print_events() {

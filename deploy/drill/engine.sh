@@ -78,6 +78,6 @@ wait_until() {
   shift
   until "$@"; do
     ((SECONDS < deadline)) || return 1
-    sleep 0.2
+    sleep 0.5
   done
 }

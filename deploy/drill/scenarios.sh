@@ -56,11 +56,15 @@ arrange() {
   done
 }
 
+# On a small machine, asking every moment would delay what it asks for.
+look_away() { sleep 2; }
+
 # Seconds of a fault that lasts.
 lasting() { step "for $1 s" && sleep "$1"; }
 
 # replaced NODE EPOCH: another one owns the stream.
 replaced() {
+  look_away
   wait_until 30 has_new_owner "$2" || broken "$1 was not replaced as owner" || return
   step "$OWNER owns it now, at epoch $EPOCH"
 }
@@ -88,7 +92,10 @@ story_kill_owner_and_leader() {
 }
 
 # Down until the others have noticed: a process that is back at once is a lesser fault.
-noticed() { wait_until 30 is_noticed "$1" || broken "nobody noticed that $1 is down"; }
+noticed() {
+  look_away
+  wait_until 30 is_noticed "$1" || broken "nobody noticed that $1 is down"
+}
 
 story_pause_owner() {
   local victim=$OWNER epoch=$EPOCH

@@ -21,7 +21,7 @@ use crate::telemetry::logging;
 
 use check::Checker;
 pub use command::{Command, run};
-pub use reference::document;
+pub use reference::{document, variables};
 pub use source::Problem;
 use source::Values;
 

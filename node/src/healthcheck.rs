@@ -19,6 +19,9 @@ const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 
 /// `twinfeed healthcheck`.
 #[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Examples:\n  twinfeed healthcheck --config node.toml\n  twinfeed healthcheck --http 10.0.0.2:9464 --live"
+)]
 pub struct Args {
     /// Address of the node's HTTP listener; by default what the configuration says
     #[arg(long, value_name = "HOST:PORT")]

@@ -14,12 +14,12 @@ Kafka and a real cluster.
 
 ## Exit codes
 
-| code | `node` | `config` | `demo`, `feed`, `verify` |
-|---|---|---|---|
-| 0 | orderly stop | the configuration is fine | nothing was lost, doubled or reordered |
-| 1 | the node cannot go on; the last log line says why | | something was |
-| 2 | wrong usage | wrong usage | wrong usage, or no verdict: the text says why |
-| 78 | the configuration cannot be used | the same | |
+| code | `node` | `config` | `healthcheck` | `demo`, `feed`, `verify` |
+|---|---|---|---|---|
+| 0 | orderly stop | the configuration is fine | the probe passes | nothing was lost, doubled or reordered |
+| 1 | the node cannot go on; the last log line says why | | it does not | something was |
+| 2 | wrong usage | wrong usage | wrong usage | wrong usage, or no verdict: the text says why |
+| 78 | the configuration cannot be used | the same | | |
 ";
 
 #[test]

@@ -118,3 +118,42 @@ async fn a_stop_ends_the_server() {
     assert_eq!(server.task.stop().await, Outcome::Exit);
     assert!(TcpStream::connect(server.address).await.is_err());
 }
+
+/// `twinfeed healthcheck`: its exit code and all that it says.
+fn healthcheck(arguments: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String) {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_twinfeed"));
+    let output = command.arg("healthcheck").args(arguments).envs(environment.iter().copied()).output().unwrap();
+    (output.status.code(), String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_healthcheck_says_what_the_probes_say() {
+    let server = Server::start(8).await;
+    server.live.add("storage").pass();
+    let raft = server.ready.add("raft");
+    let address = server.address.to_string();
+    let (code, said) = healthcheck(&["--http", &address], &[]);
+    assert_eq!(
+        (code, said.as_str()),
+        (Some(1), &*format!("error: http://{address}/readyz says: raft failed: not ready yet\n"))
+    );
+    assert_eq!(healthcheck(&["--http", &address, "--live"], &[]).0, Some(0));
+    raft.pass();
+    assert_eq!(healthcheck(&["--http", &address], &[]), (Some(0), format!("ok: http://{address}/readyz\n")));
+    // As the node is configured, the wildcard of a container included.
+    let wildcard = format!("0.0.0.0:{}", server.address.port());
+    assert_eq!(healthcheck(&[], &[("TWINFEED_LISTEN__HTTP", &wildcard)]).0, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_healthcheck_without_an_answer_is_one_line_and_1() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let (code, said) = healthcheck(&["--http", &address, "--timeout", "200ms"], &[]);
+    assert!(code == Some(1) && said.lines().count() == 1 && said.contains("does not answer within 200ms"), "{said}");
+    drop(silent);
+    let (code, said) = healthcheck(&["--http", &address], &[]);
+    assert!(code == Some(1) && said.lines().count() == 1, "{said}");
+    let (code, said) = healthcheck(&[], &[("TWINFEED_LISTEN__HTTP", "nowhere")]);
+    assert!(code == Some(1) && said.contains("listen.http"), "{said}");
+}

@@ -173,12 +173,6 @@ impl Machines {
 
     fn start_node(&mut self, n: usize, line: &str) -> Result<()> {
         let mut shell = self.shell(n, &format!("exec {} --exit-with-stdin", self.stand_in(line)))?;
-        let own = format!("{}.{n}", self.net);
-        // Each machine has a loopback of its own, where these two listen by default.
-        shell.envs([
-            ("TWINFEED_LISTEN__ADMIN", format!("{own}:9090")),
-            ("TWINFEED_LISTEN__HTTP", format!("{own}:9464")),
-        ]);
         self.nodes[n - 1] = Some(Process::start(&format!("n{n}"), self.dir.path(), &mut shell)?);
         Ok(())
     }
@@ -209,6 +203,9 @@ impl Machines {
         let mut shell = Command::new("sh");
         shell.args(["-c", line]).current_dir(self.home(machine)).env("PATH", path);
         shell.env("WSCTL_ENDPOINTS", endpoints.join(","));
+        // Each machine has a loopback of its own, where these two listen by default.
+        shell.env("TWINFEED_LISTEN__ADMIN", format!("{}.{machine}:9090", self.net));
+        shell.env("TWINFEED_LISTEN__HTTP", format!("{}.{machine}:9464", self.net));
         Ok(shell)
     }
 

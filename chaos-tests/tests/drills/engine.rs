@@ -42,7 +42,7 @@ struct Own {
     daemon: Process,
     /// An engine has the firewall drop what is forwarded; before it started, that passed.
     forwarded: bool,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Engine {
@@ -103,7 +103,7 @@ impl Engine {
         command.args(["--bridge", "none"]);
         let forwarded = forwards();
         let daemon = Process::start("dockerd", dir.path(), &mut command).map_err(failed)?;
-        let engine = Self { socket: Some(socket), own: Some(Own { daemon, forwarded, _dir: dir }) };
+        let engine = Self { socket: Some(socket), own: Some(Own { daemon, forwarded, dir }) };
         match wait_for("an engine of our own", STARTS_WITHIN, || engine.answers().then_some(())) {
             Ok(()) => Ok(engine),
             Err(error) => {
@@ -134,6 +134,8 @@ impl Drop for Own {
         // A daemon that does not end by itself is killed when it is dropped.
         let _ = self.daemon.signal(Signal::TERM);
         let _ = self.daemon.wait(ENDS_WITHIN);
+        // The one mount that a daemon leaves behind; its directory could not be removed.
+        let _ = Command::new("umount").arg(self.dir.path().join("exec/netns/default")).status();
         if self.forwarded {
             let _ = Command::new("iptables").args(["-w", "-P", "FORWARD", "ACCEPT"]).status();
         }

@@ -3,7 +3,7 @@
 use crate::cluster::{Cluster, running};
 use prost_types::Timestamp;
 use serde_json::Value;
-use twinfeed_proto::admin::{ConnectorState, Event, Redundancy};
+use twinfeed_proto::admin::{ConnectorState, Event, Redundancy, TargetState};
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).expect("stdout is one JSON document")
@@ -193,6 +193,11 @@ fn lifecycle_verbs_reach_their_methods() {
         let (method, request_id) = cluster.facts().calls.pop().expect("called");
         assert_eq!((method.as_str(), request_id.len()), (verb, 36));
     }
+    let mut paused = running("btc");
+    paused.set_target_state(TargetState::Paused);
+    cluster.add(paused);
+    let ended = cluster.wsctl(&["connector", "restart", "btc"]);
+    assert!(ended.stdout.contains("does not run; run it with: wsctl connector resume btc"), "{ended:?}");
 }
 
 #[test]

@@ -124,7 +124,7 @@ impl<'a> Condition<'a> {
             return (ConnectorState::Failed, format!("{why}; correct the cause, then: {command}"));
         }
         if !owner.delivering {
-            let why = owner.trouble.clone().unwrap_or_else(|| "its producer is being opened".to_owned());
+            let why = owner.trouble.clone().unwrap_or_else(|| "it waits for Kafka to open its producer".to_owned());
             return (ConnectorState::Starting, format!("{owner_name} cannot deliver yet: {why}; it goes on trying"));
         }
         let connected = |report: Option<&WriterReport>| report.is_some_and(|report| report.subscription.connected);

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, fmt::Write};
 
 use super::{
-    keys::{KEYS, Shape},
+    keys::{KEYS, Key, Shape},
     source::{Raw, Values},
 };
 use crate::model::spec_keys::{CONNECTOR_KEYS, FRAMEWORK_KEYS, KeyDefinition, Kind, TWINFEED_KEYS};
@@ -42,6 +42,11 @@ pub fn document() -> String {
     }
     text.push('\n');
     text
+}
+
+/// The variables that set a key of a node.
+pub fn variables() -> impl Iterator<Item = String> {
+    KEYS.iter().map(Key::variable)
 }
 
 fn row(key: &KeyDefinition) -> String {

@@ -1,7 +1,7 @@
 //! `wsctl connector pause|resume|stop|restart NAME`: one name in, the connector out.
 
 use twinfeed_proto::admin::{
-    PauseConnectorRequest, RestartConnectorRequest, ResumeConnectorRequest, StopConnectorRequest,
+    PauseConnectorRequest, RestartConnectorRequest, ResumeConnectorRequest, StopConnectorRequest, TargetState,
     connector_service_client::ConnectorServiceClient as Client,
 };
 
@@ -37,7 +37,15 @@ pub(crate) async fn restart(invocation: &mut Invocation, name: String) -> Result
     let request = RestartConnectorRequest { name, request_id };
     let send = async |channel, request| Client::new(channel).restart_connector(request).await;
     let response = invocation.connection.call(call, request, send).await?;
-    changed(invocation, &expect_connector(response.connector)?, "restarting", &[])
+    let connector = expect_connector(response.connector)?;
+    // It begins anew only once it may run.
+    let words = match connector.target_state() {
+        TargetState::Paused | TargetState::Stopped => {
+            format!("does not run; run it with: wsctl connector resume {}", connector.name)
+        }
+        TargetState::Running | TargetState::Unspecified => "restarting".to_owned(),
+    };
+    changed(invocation, &connector, &words, &[])
 }
 
 fn prepare(invocation: &Invocation, name: &str) -> (Call, String) {

@@ -10,6 +10,7 @@ use std::{
 use tokio::process::{Child, ChildStdin, Command};
 
 use super::Error;
+use crate::config;
 
 /// One node and how to start it again.
 pub(super) struct Node {
@@ -57,7 +58,12 @@ impl Node {
         let log = std::fs::File::options().create(true).append(true).open(&self.log);
         let log = log.map_err(io(format!("cannot write {}", self.log.display())))?;
         let me = std::env::current_exe().map_err(io("this binary cannot find itself"))?;
-        let mut child = Command::new(me)
+        let mut command = Command::new(me);
+        // What this shell sets for a node of its own is not for these.
+        for variable in config::variables() {
+            command.env_remove(variable);
+        }
+        let mut child = command
             .arg("node")
             .arg("--config")
             .arg(&self.config)
