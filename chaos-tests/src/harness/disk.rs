@@ -27,9 +27,11 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// A file system in memory of so many mebibytes.
-    pub fn small(data: &Path, mib: u64) -> Result<Self> {
-        Self::under(data, None, &["-t", "tmpfs", "-o", &format!("size={mib}m"), "none"])
+    /// A file system in memory with room for so many mebibytes more than there are.
+    pub fn small(data: &Path, room_mib: u64) -> Result<Self> {
+        let used = run("du", &["-s", "--block-size=1M", &data.display().to_string()])?;
+        let used_mib: u64 = used.split_whitespace().next().unwrap_or_default().parse().context("du")?;
+        Self::under(data, None, &["-t", "tmpfs", "-o", &format!("size={}m", used_mib + room_mib), "none"])
     }
 
     /// An ext4 file system in a file.

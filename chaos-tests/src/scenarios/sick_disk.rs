@@ -19,8 +19,8 @@ pub(super) enum SickDisk {
     SyncError,
 }
 
-/// Room for a node's store and a few writes.
-const DISK_MIB: u64 = 32;
+/// Room for a few writes beside a node's store, which grows with those of every fault of a stage.
+const ROOM_MIB: u64 = 32;
 const END_MAX: Duration = Duration::from_secs(30);
 
 impl Story for SickDisk {
@@ -94,7 +94,7 @@ impl SickDisk {
 
 fn on_small_disk(stage: &mut Stage, victim: &str) -> Result<Disk> {
     stage.cluster.terminate(victim)?;
-    let disk = Disk::small(&stage.cluster.data(victim), DISK_MIB)?;
+    let disk = Disk::small(&stage.cluster.data(victim), ROOM_MIB)?;
     stage.cluster.start_node(victim)?;
     stage.cluster.wait_settled()?;
     Ok(disk)

@@ -97,7 +97,7 @@ fn exists(words: &[String]) -> Option<Result<()>> {
         "just" if first == "chaos" => Some(parses("chaos", &arguments[1..])),
         "just" => Some(is_in("justfile", &[&format!("\n{first}:"), &format!("\n{first} ")])),
         "cargo" => Some(cargo_target(arguments)),
-        "deploy/drill.sh" if first != "SCENARIO" => Some(is_scenario(first)),
+        "deploy/drill.sh" if first != "SCENARIO" => Some(is_drill(arguments)),
         _ => None,
     }
 }
@@ -116,11 +116,14 @@ fn is_in(file: &str, any: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn is_scenario(name: &str) -> Result<()> {
-    let listed = std::process::Command::new(root().join("deploy/drill.sh")).arg("--list").output()?;
-    let listed = String::from_utf8(listed.stdout)?;
-    let known = ["all", "--list"].contains(&name) || listed.lines().any(|line| line.split(' ').next() == Some(name));
-    ensure!(known, "deploy/drill.sh --list does not have it");
+fn is_drill(arguments: &[String]) -> Result<()> {
+    let script = |option| std::process::Command::new(root().join("deploy/drill.sh")).arg(option).output();
+    let (scenarios, help) = (script("--list")?.stdout, script("--help")?.stdout);
+    let known = String::from_utf8([scenarios, help, b"all\n".to_vec()].concat())?;
+    let known: Vec<&str> = known.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    for word in arguments.iter().map(String::as_str).filter(|word| word.parse::<u64>().is_err()) {
+        ensure!(known.contains(&word) || word == "--list", "deploy/drill.sh knows no `{word}`");
+    }
     Ok(())
 }
 

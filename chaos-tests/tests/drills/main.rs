@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use engine::Engine;
 use libtest_mimic::{Arguments, Failed, Trial};
 use twinfeed_chaos::{
-    run::{Settings, run},
+    run::{self, Settings},
     scenarios,
     verdict::Verdict,
 };
@@ -95,21 +95,13 @@ fn deploy(file: &str) -> std::path::PathBuf {
 }
 
 fn story(name: &str) -> Result<(), Failed> {
-    let story = scenarios::find(name)?;
+    let settings = Settings { runs: 1, seed: 1, rate: RATE, strict: false, bug: None };
     let mut lines = String::new();
-    for seed in 1..=ATTEMPTS_MAX {
-        let settings = Settings { runs: 1, seed, rate: RATE, strict: false, bug: None };
-        let verdict = run(story, &settings, |result| {
-            eprintln!("{}", result.line());
-            lines.push_str(&result.line());
-        });
-        match verdict {
-            Verdict::Pass => return Ok(()),
-            Verdict::Fail => break,
-            Verdict::Invalid => {}
-        }
-    }
-    Err(lines.into())
+    let verdict = run::until_valid(scenarios::find(name)?, &settings, ATTEMPTS_MAX, |result| {
+        eprintln!("{}", result.line());
+        lines.push_str(&result.line());
+    });
+    if verdict == Verdict::Pass { Ok(()) } else { Err(lines.into()) }
 }
 
 /// With an engine.
