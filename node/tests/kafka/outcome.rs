@@ -130,7 +130,7 @@ async fn only_a_size_names_the_record() {
     mock.cluster.clear_request_errors(Request::Produce);
     for answer in [Answer::RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP, Answer::RD_KAFKA_RESP_ERR_INVALID_RECORD] {
         let error = mock.write_against(Request::Produce, answer).await;
-        assert!(matches!(&error, Error::Aborted { .. }), "{answer:?}: {error}");
+        assert!(matches!(&error, Error::InvalidRecords { .. }), "{answer:?}: {error}");
         mock.cluster.clear_request_errors(Request::Produce);
     }
 }

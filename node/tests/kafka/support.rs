@@ -59,8 +59,8 @@ pub(crate) fn records(epoch: u64, first: u64, count: u64) -> Vec<OutRecord> {
             fingerprint: u128::from(sequence) << 64 | u128::from(epoch),
             subscription: 7,
             index: sequence + 100,
-            timestamp_ms: 1_700_000_000_000,
             received_at_ns: 1_700_000_000_123_456_789,
+            timestamp_ms: 1_700_000_000_123,
             payload: Bytes::from(format!("{:0>200}", format!("{epoch}/{sequence}"))),
         })
         .collect()
