@@ -96,7 +96,14 @@ fn play(
     for n in 0..faults {
         stage.wait_traffic()?;
         let before = stage.faults();
-        story.fault(&mut stage, &mut random).map_err(|error| stage.explain(error))?;
+        if let Err(error) = story.fault(&mut stage, &mut random) {
+            stage.cluster.look_at_nodes();
+            // Whatever a story stumbles over: a node that ended unasked is a finding, not a stage that could not be set.
+            if stage.cluster.lives().iter().any(|life| life.died.is_some()) {
+                return stage.close();
+            }
+            return Err(stage.explain(error));
+        }
         anyhow::ensure!(stage.faults() > before, "fault {n} did not happen");
         if !stage.converge() {
             // What follows would be judged from a state that the story does not know.

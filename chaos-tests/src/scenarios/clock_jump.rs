@@ -36,6 +36,8 @@ impl Story for ClockJump {
     fn facts(&self) -> Facts {
         Facts {
             silence_ms_max: Some(5_000),
+            // A second owner that waits for its clock would be held by damping.
+            faults_per_stage: 1,
             ..Facts::new("clock-jump", &[31], "wall clocks jump by an hour or a day, back or ahead")
         }
     }

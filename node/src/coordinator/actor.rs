@@ -204,6 +204,7 @@ impl Coordinator {
         let state = self.raft.state().borrow().clone();
         let members: Vec<NodeId> = state.nodes().keys().copied().collect();
         self.health.members(&members, now_ms);
+        self.health.look(now_ms);
         self.reports.retain(|id, _| members.contains(id));
         self.publish(&state, now_ms);
         let nodes = facts::nodes(&state, &self.reports, |id| self.health.is_up(id, now_ms));

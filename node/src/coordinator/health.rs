@@ -21,23 +21,41 @@ struct Node {
 pub(super) struct Health {
     silent_ms_max: u64,
     nodes: BTreeMap<NodeId, Node>,
+    looked_at_ms: u64,
 }
+
+/// A leader that did not look for longer than this was frozen itself; it looks every 50 ms.
+const LOOKS_WITHIN_MS: u64 = 500;
 
 impl Health {
     /// `silent_ms_max`: silence after which a node counts as down. By default 1.5 s: six missed reports would be 600 ms,
     /// but a pause of a second is usual on a loaded machine, and a wrong verdict costs a takeover.
     pub(super) fn new(silent_ms_max: u64) -> Self {
-        Self { silent_ms_max, nodes: BTreeMap::new() }
+        Self { silent_ms_max, nodes: BTreeMap::new(), looked_at_ms: 0 }
     }
 
     /// This node has just become the leader: nobody has reported to it yet, so everybody gets the time of a silence
     /// and a probe. Returns whom to probe.
     pub(super) fn lead(&mut self, members: impl IntoIterator<Item = NodeId>, now_ms: u64) -> Vec<NodeId> {
         self.nodes.clear();
+        self.looked_at_ms = now_ms;
         for id in members {
             self.nodes.insert(id, Node { heard_at_ms: now_ms, stream: 0, down: false, probing: true });
         }
         self.nodes.keys().copied().collect()
+    }
+
+    /// Verdicts are about to be passed. A time in which this node itself stood still is nobody's silence: what was said
+    /// meanwhile may not have been read yet. Where a quorum went on, another leads by now; where none did, a leader that
+    /// wakes up must not take everybody for dead, itself included, and move what need not be moved.
+    pub(super) fn look(&mut self, now_ms: u64) {
+        let away_ms = now_ms.saturating_sub(self.looked_at_ms);
+        if away_ms > LOOKS_WITHIN_MS {
+            for node in self.nodes.values_mut() {
+                node.heard_at_ms = (node.heard_at_ms + away_ms).min(now_ms);
+            }
+        }
+        self.looked_at_ms = now_ms;
     }
 
     /// Members that joined or left.
@@ -142,6 +160,20 @@ mod tests {
         assert!(!health.suspected(2), "one probe at a time");
         health.probed(2, false);
         assert!(health.is_up(2, 1_200), "a live stream is stronger than a failed probe");
+    }
+
+    #[test]
+    fn a_leader_that_was_frozen_takes_nobody_for_dead() {
+        let mut health = leading();
+        health.look(1_050);
+        health.look(1_050 + 60_000);
+        assert!([1, 2, 3].into_iter().all(|id| health.is_up(id, 1_050 + 60_000)));
+        let mut now_ms = 1_050 + 60_000;
+        while now_ms < 1_000 + 60_000 + SILENT_MAX_MS {
+            now_ms += LOOKS_WITHIN_MS;
+            health.look(now_ms);
+        }
+        assert!(!health.is_up(2, now_ms), "from then on silence counts");
     }
 
     #[test]
