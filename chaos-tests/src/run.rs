@@ -5,6 +5,7 @@ use std::time::Instant;
 use rand::{SeedableRng as _, rngs::StdRng};
 
 use crate::{
+    harness,
     stage::Stage,
     story::Story,
     verdict::{RunResult, Verdict},
@@ -91,6 +92,10 @@ fn play(
     options.feed.rate = options.feed.rate.or(Some(settings.rate));
     options.faulty_node |= facts.needs_faulty_node || settings.bug.is_some();
     options.bug.clone_from(&settings.bug);
+    if options.faulty_node {
+        // One from an earlier state of the source would be judged in its place.
+        harness::build_faulty_node()?;
+    }
     let mut random = StdRng::seed_from_u64(seed);
     let mut stage = Stage::set(&options)?;
     for n in 0..faults {

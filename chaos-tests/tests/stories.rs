@@ -5,7 +5,6 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use twinfeed_chaos::{
-    harness,
     run::{self, Settings},
     scenarios,
     story::Story,
@@ -20,9 +19,6 @@ const RUNS_MAX: u64 = 3;
 
 fn play(story: &dyn Story) -> Result<(), Failed> {
     let runs = std::env::var("TWINFEED_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
-    if story.facts().needs_faulty_node {
-        harness::build_faulty_node()?;
-    }
     let mut lines = String::new();
     let settings = Settings { runs, seed: 1, rate: RATE, strict: false, bug: None };
     let verdict = run::until_valid(story, &settings, RUNS_MAX, |result| {

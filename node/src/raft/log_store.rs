@@ -24,8 +24,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     durable_file,
     error::Error,
-    lock_wait::wait_for_lock,
     log_rows::{self, COMMITTED_KEY, Decoder, LAYOUT, LAYOUT_KEY, NODE_ID_KEY, PURGED_KEY, VOTE_KEY},
+    open_sled,
     type_config::{Entry, LogId, StorageError, TypeConfig, Vote},
 };
 use crate::{
@@ -38,8 +38,6 @@ const WRITES_QUEUED_MAX: usize = 16;
 /// Bytes of entries read for one message to a follower, before the last one. One heartbeat interval must suffice to
 /// send and sync them.
 const READ_BYTES_MAX: usize = 512 * 1024;
-/// sled's page cache. The log is short, the default of 1 GiB is for databases.
-const CACHE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// The store of one node; clones share it.
 #[derive(Clone)]
@@ -95,9 +93,7 @@ impl LogStore {
         if expected.exists && !fs::exists(dir.join("db")).map_err(io)? {
             return Err(damaged("the log is missing".to_owned()));
         }
-        // The data directory's own lock keeps other nodes out, so whoever holds sled's is about to let go.
-        let locked = |opened: &sled::Result<sled::Db>| matches!(opened, Err(sled::Error::Io(e)) if e.to_string().contains("could not acquire lock"));
-        let db = match wait_for_lock(|| open_sled(dir), locked) {
+        let db = match open_sled::open(dir) {
             Ok(db) => db,
             Err(sled::Error::Io(source)) => return Err(io(source)),
             Err(e) => return Err(damaged(e.to_string())),
@@ -175,24 +171,6 @@ impl LogStore {
 
 fn read_error(why: String) -> StorageIOError<NodeId> {
     StorageIOError::read_logs(AnyError::error(why))
-}
-
-/// sled panics on some damage; in a thread of its own a panic is an answer.
-fn open_sled(dir: &Path) -> sled::Result<sled::Db> {
-    let config = sled::Config::new()
-        .path(dir)
-        .cache_capacity(CACHE_BYTES_MAX)
-        // Its background flush only logs a failed fsync, and so would hide it from ours.
-        .flush_every_ms(None);
-    let open = thread::Builder::new().name("raft-log-open".to_owned()).spawn(move || config.open());
-    match open.map_err(sled::Error::Io)?.join() {
-        Ok(result) => result,
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
-            Err(sled::Error::ReportableBug(text.unwrap_or_default()))
-        }
-    }
 }
 
 impl Trees {

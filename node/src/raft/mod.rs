@@ -16,6 +16,7 @@ mod log_rows;
 mod log_store;
 mod member;
 mod network;
+mod open_sled;
 mod options;
 mod peers;
 mod service;
