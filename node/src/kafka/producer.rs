@@ -178,7 +178,8 @@ fn stay_warm(first: &Client, second: &Client, inbox: &Receiver<Command>) -> Opti
             Err(RecvTimeoutError::Disconnected) => return None,
             Err(RecvTimeoutError::Timeout) => {
                 let within = Duration::from_millis(CONNECT_MS_MAX);
-                let connected = first.connect(within).and_then(|_| second.connect(within));
+                let connected = first.connect(within).and_then(|()| second.connect(within));
+                let connected = connected.and_then(|()| second.round_trip(within));
                 round_trip = connected.inspect_err(|error| tracing::debug!(%error, "producer is not warm yet")).ok();
                 wait = Duration::from_millis(if round_trip.is_some() { KEEP_WARM_MS } else { CONNECT_BACKOFF_MS });
             }
@@ -204,11 +205,12 @@ fn open(door: &Door, round_trip: Option<Duration>, first: Client, second: Client
     let round_trip = match round_trip {
         Some(round_trip) => round_trip,
         // Never connected so far: this names what is wrong better than an init that times out.
-        None => first.connect(left())?,
+        None => first.connect(left()).and_then(|()| first.round_trip(left()))?,
     };
+    let began = Instant::now();
     let mut patience = (round_trip * QUICK_INIT_ROUND_TRIPS).max(Duration::from_millis(QUICK_INIT_MS));
     let mut connected = VecDeque::from([first, second]);
-    loop {
+    for objects in 1.. {
         let client = match connected.pop_front() {
             Some(client) => client,
             None => {
@@ -221,12 +223,17 @@ fn open(door: &Door, round_trip: Option<Duration>, first: Client, second: Client
         };
         let last = patience > Duration::from_millis(QUICK_INIT_MS_MAX);
         match client.init(if last { left() } else { patience.min(left()) }) {
-            Ok(()) => return Ok(client),
+            Ok(()) => {
+                let (took, writer) = (began.elapsed(), &door.transactional_id);
+                tracing::info!(%writer, objects, ?round_trip, ?took, "producer.opened");
+                return Ok(client);
+            }
             Err(Error::Unreachable { .. }) if !last && !left().is_zero() => patience *= PATIENCE_GROWTH,
             Err(error) => return Err(error),
         }
         // Here the loop drops `client`: a thread of its own destroys it while the next one asks.
     }
+    unreachable!("one of the objects waits as long as it takes, or the deadline has passed")
 }
 
 /// Writes until the handle is gone or an outcome finishes the producer.
