@@ -29,17 +29,17 @@ enum Bound {
 }
 
 impl Timestamps {
-    /// The timestamp of a record that was read at `received_ms`. `wall_ms` is this node's clock, `now_ms` a time that never
-    /// jumps; all in milliseconds.
-    pub(super) fn stamp(&self, received_ms: u64, wall_ms: u64, now_ms: u64) -> i64 {
+    /// The timestamp of a record whose own is `own_ms`. `wall_ms` is this node's clock, `now_ms` a time that never jumps;
+    /// all in milliseconds.
+    pub(super) fn stamp(&self, own_ms: i64, wall_ms: u64, now_ms: u64) -> i64 {
         let bound = if self.is_over(now_ms) { Bound::Nothing } else { self.bound };
-        let ms = match (bound, self.accepted) {
-            (Bound::Nothing, _) => received_ms,
-            (Bound::OwnClock, _) => received_ms.min(wall_ms),
-            (Bound::Accepted, Some((at_ms, then_ms))) => received_ms.min(at_ms + now_ms.saturating_sub(then_ms)),
+        let latest_ms = match (bound, self.accepted) {
+            (Bound::Nothing, _) => return own_ms,
+            (Bound::OwnClock, _) => wall_ms,
+            (Bound::Accepted, Some((at_ms, then_ms))) => at_ms + now_ms.saturating_sub(then_ms),
             (Bound::Accepted, None) => return NONE,
         };
-        i64::try_from(ms).unwrap_or(NONE)
+        i64::try_from(latest_ms).map_or(NONE, |latest_ms| own_ms.min(latest_ms))
     }
 
     /// Kafka took a record of this timestamp.
@@ -79,15 +79,15 @@ mod tests {
     fn nothing_is_touched_before_a_refusal() {
         let mut times = Timestamps::default();
         times.accepted(TRUE_MS as i64, 0);
-        assert_eq!(times.stamp(AHEAD_MS, TRUE_MS, 10), AHEAD_MS as i64);
+        assert_eq!(times.stamp(AHEAD_MS as i64, TRUE_MS, 10), AHEAD_MS as i64);
     }
 
     #[test]
     fn frames_of_a_node_with_a_wrong_clock_get_the_time_of_one_with_a_right_one() {
         let mut times = Timestamps::default();
         assert!(times.refused(0));
-        assert_eq!(times.stamp(AHEAD_MS, TRUE_MS, 10), TRUE_MS as i64);
-        assert_eq!(times.stamp(TRUE_MS - 5, TRUE_MS, 10), TRUE_MS as i64 - 5, "a right one is kept");
+        assert_eq!(times.stamp(AHEAD_MS as i64, TRUE_MS, 10), TRUE_MS as i64);
+        assert_eq!(times.stamp(TRUE_MS as i64 - 5, TRUE_MS, 10), TRUE_MS as i64 - 5, "a right one is kept");
     }
 
     #[test]
@@ -95,10 +95,10 @@ mod tests {
         let mut times = Timestamps::default();
         times.accepted(TRUE_MS as i64, 1_000);
         assert!(times.refused(2_000) && times.refused(2_100));
-        assert_eq!(times.stamp(AHEAD_MS, AHEAD_MS, 3_000), TRUE_MS as i64 + 2_000);
+        assert_eq!(times.stamp(AHEAD_MS as i64, AHEAD_MS, 3_000), TRUE_MS as i64 + 2_000);
         times.accepted(TRUE_MS as i64 + 1_500, 3_000);
         assert_eq!(
-            times.stamp(AHEAD_MS, AHEAD_MS, 3_000),
+            times.stamp(AHEAD_MS as i64, AHEAD_MS, 3_000),
             TRUE_MS as i64 + 2_000,
             "an older record turns nothing back"
         );
@@ -108,9 +108,9 @@ mod tests {
     fn a_writer_that_knows_no_time_gives_none() {
         let mut times = Timestamps::default();
         assert!(times.refused(0) && times.refused(10));
-        assert_eq!(times.stamp(AHEAD_MS, AHEAD_MS, 20), NONE);
+        assert_eq!(times.stamp(AHEAD_MS as i64, AHEAD_MS, 20), NONE);
         times.accepted(NONE, 20);
-        assert_eq!(times.stamp(AHEAD_MS, AHEAD_MS, 30), NONE);
+        assert_eq!(times.stamp(AHEAD_MS as i64, AHEAD_MS, 30), NONE);
         assert!(!times.refused(40), "it was not about timestamps");
     }
 
@@ -119,8 +119,8 @@ mod tests {
         let mut times = Timestamps::default();
         times.accepted(TRUE_MS as i64, 0);
         assert!(times.refused(0) && times.refused(0));
-        assert_eq!(times.stamp(AHEAD_MS, AHEAD_MS, BOUNDED_FOR_MS), AHEAD_MS as i64);
+        assert_eq!(times.stamp(AHEAD_MS as i64, AHEAD_MS, BOUNDED_FOR_MS), AHEAD_MS as i64);
         assert!(times.refused(BOUNDED_FOR_MS));
-        assert_eq!(times.stamp(AHEAD_MS, AHEAD_MS, BOUNDED_FOR_MS), (TRUE_MS + BOUNDED_FOR_MS) as i64);
+        assert_eq!(times.stamp(AHEAD_MS as i64, AHEAD_MS, BOUNDED_FOR_MS), (TRUE_MS + BOUNDED_FOR_MS) as i64);
     }
 }

@@ -164,7 +164,7 @@ impl Writer {
     fn write(&mut self, mut batch: Vec<OutRecord>) {
         let (wall_ms, now_ms) = (wall_ms(), self.now_ms());
         for record in &mut batch {
-            record.timestamp_ms = self.timestamps.stamp(record.received_at_ns / 1_000_000, wall_ms, now_ms);
+            record.timestamp_ms = self.timestamps.stamp(record.timestamp_ms, wall_ms, now_ms);
         }
         if let Some(mut producer) = self.producer.take() {
             self.writing = Some(Box::pin(async move {

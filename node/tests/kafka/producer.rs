@@ -29,7 +29,7 @@ async fn a_commit_is_visible_with_headers_timestamp_and_order() {
         assert_eq!((stamp.epoch, stamp.fingerprint), (5, written.fingerprint));
         assert_eq!((stamp.subscription, stamp.index), (7, written.index));
         assert_eq!(stamp.received_at_ns, written.received_at_ns);
-        assert_eq!(record.timestamp_ms, Some(written.timestamp_ms));
+        assert_eq!(record.timestamp_ms, Some(1_700_000_000_123));
         assert_eq!(record.key, None);
         assert_eq!(record.payload, written.payload);
     }
