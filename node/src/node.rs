@@ -19,11 +19,7 @@ use crate::{
     config::{self, NodeConfig},
     coordinator::{self, Local, PresenceServer},
     feed, kafka,
-    model::{
-        event::Event,
-        ids::ClusterId,
-        report::{ClusterView, NodeReport},
-    },
+    model::{event::Event, ids::ClusterId, report::ClusterView},
     raft::{self, RaftHandle},
     relay::{self, RelayServer},
     supervise::{Spawner, Supervisor, TaskError, TaskKind},
@@ -34,8 +30,6 @@ use crate::{
 /// Events on their way to the leader; more than this at once are only in the log.
 const EVENTS_MAX: usize = 1_024;
 const SUSPECTS_MAX: usize = 64;
-/// A leaving node's writers are moved within this, or taken over when it is gone.
-const LEAVE_MAX: Duration = Duration::from_secs(10);
 /// HTTP/2 flow control of the listener for other nodes: the frames of a busy feed in flight.
 const WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 /// Calls that peers gave up while this node was frozen lie in its sockets when it wakes. More than this end the connection,
@@ -143,8 +137,7 @@ impl Listeners {
 /// What is left to be told when the node leaves.
 struct Running {
     raft: RaftHandle,
-    leaving: watch::Sender<bool>,
-    view: watch::Receiver<ClusterView>,
+    leaving: coordinator::Leaving,
     ready: http::Check,
 }
 
@@ -171,7 +164,7 @@ async fn live(config: NodeConfig, stop: CancellationToken) -> Result<(), TaskErr
     let cause = failed.as_ref().and_then(|_| running.raft.failure());
     let stopping = async {
         if failed.is_none() {
-            leave(&running).await;
+            running.leaving.leave().await;
         }
         running.raft.retire();
         let report = supervisor.stop(grace).await;
@@ -237,7 +230,9 @@ async fn start(
     spawner.spawn(TaskKind::Worker, "worker", |stop| worker.run(stop));
     spawner.spawn(TaskKind::AdminServer, "admin listener", |stop| admin.serve(listeners.admin, stop));
     let ready = serve_http(config, listeners.http, metrics, (spawner, &raft));
-    Ok(Running { raft, leaving, view: view.subscribe(), ready })
+    let leaving =
+        coordinator::Leaving { me: raft.node_id(), say: leaving, state: raft.state(), view: view.subscribe() };
+    Ok(Running { raft, leaving, ready })
 }
 
 fn relay_service(relay: RelayServer) -> RelayServiceServer<RelayServer> {
@@ -347,21 +342,6 @@ async fn follow_raft(raft: &RaftHandle, leader_known: &http::Check, metrics: &Me
             last_leader = now.leader;
         }
         status.changed().await?;
-    }
-}
-
-/// Tells the cluster that this node goes, and waits until its writers have moved: make before break.
-async fn leave(running: &Running) {
-    running.leaving.send_replace(true);
-    let me = running.raft.node_id();
-    let mut view = running.view.clone();
-    let idle = |view: &ClusterView| {
-        let others = view.nodes.iter().filter(|(id, node)| **id != me && node.up).count();
-        let mine = view.nodes.get(&me).map(|node| &node.report);
-        others == 0 || mine.is_none_or(|report: &NodeReport| report.writers.is_empty())
-    };
-    if tokio::time::timeout(LEAVE_MAX, view.wait_for(idle)).await.is_err() {
-        tracing::warn!("node.left_with_writers: they are taken over once this node is gone");
     }
 }
 

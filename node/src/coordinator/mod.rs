@@ -1,8 +1,8 @@
 //! Who lives, and who should own what: presence of all nodes at the leader, and the leader's assignments.
 //!
 //! Every node keeps one `client` stream to the leader; `server` feeds them to the `actor`, which runs on every node and
-//! decides only while its node leads. `health` (who is up), `facts` (what placement is told) and `damping` (how long a moved
-//! stream stays) are pure.
+//! decides only while its node leads; `leave` is a node's way out. `health` (who is up), `facts` (what placement is told)
+//! and `damping` (how long a moved stream stays) are pure.
 //! Killing a healthy owner by mistake costs one takeover and no data, because Kafka fences; so this room prefers to be
 //! quick. It never stops a writer: it only proposes assignments.
 
@@ -11,10 +11,12 @@ mod client;
 mod damping;
 mod facts;
 mod health;
+mod leave;
 mod server;
 
 pub use actor::{Coordinator, Handle, coordinator};
 pub use client::{Local, keep_present};
+pub use leave::Leaving;
 pub use server::PresenceServer;
 
 use serde::{Deserialize, Serialize};
