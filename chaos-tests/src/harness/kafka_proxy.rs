@@ -20,14 +20,15 @@ use anyhow::Result;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{
-        TcpListener, TcpStream,
+        TcpStream,
         tcp::{ReadHalf, WriteHalf},
     },
-    runtime::Runtime,
     sync::{mpsc, watch},
     task::JoinSet,
     time::{Instant, sleep, sleep_until, timeout},
 };
+
+use super::gate::{Gate, dial, reset};
 
 /// Largest request or response, bytes.
 const FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -63,10 +64,8 @@ pub enum Action {
 /// A running proxy.
 #[derive(Debug)]
 pub struct KafkaProxy {
-    address: SocketAddr,
+    gate: Gate,
     shared: Arc<Shared>,
-    /// Dropped without waiting: its tasks own nothing but sockets.
-    runtime: Option<Runtime>,
 }
 
 /// What all connections share.
@@ -94,9 +93,6 @@ struct Rule {
 impl KafkaProxy {
     /// Listens on a free port of `listen`; connections are accepted once `lead_to` names the broker.
     pub fn start(listen: SocketAddr) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let listener = runtime.block_on(TcpListener::bind(listen))?;
-        let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             target: watch::Sender::new(None),
             rules: Mutex::default(),
@@ -107,22 +103,12 @@ impl KafkaProxy {
             late: AtomicU64::new(0),
         });
         let accepting = Arc::clone(&shared);
-        runtime.spawn(async move {
-            let mut connections = JoinSet::new();
-            while let Ok((client, _)) = listener.accept().await {
-                while connections.try_join_next().is_some() {}
-                #[expect(
-                    clippy::disallowed_methods,
-                    reason = "the suite has no supervisor: tasks end with the runtime"
-                )]
-                connections.spawn(run(client, Arc::clone(&accepting)));
-            }
-        });
-        Ok(Self { address, shared, runtime: Some(runtime) })
+        let gate = Gate::open(listen, move |client| run(client, Arc::clone(&accepting)))?;
+        Ok(Self { gate, shared })
     }
 
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.gate.address()
     }
 
     /// Names the broker's listener for this proxy.
@@ -163,14 +149,6 @@ impl KafkaProxy {
     /// Held requests and copies that the broker has answered so far.
     pub fn late(&self) -> u64 {
         self.shared.late.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for KafkaProxy {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
     }
 }
 
@@ -249,13 +227,7 @@ impl Owed {
 async fn run(mut client: TcpStream, shared: Arc<Shared>) {
     let target = *shared.target.borrow();
     let Some(target) = target else { return };
-    let Ok(mut server) = TcpStream::connect(target).await else {
-        // The client learns as from a closed port: with a reset.
-        let _ = client.set_zero_linger();
-        return;
-    };
-    // A socket that is gone already ends with its first read.
-    let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    let Some(mut server) = dial(&client, target).await else { return };
     let whole = {
         let ((client_in, client_out), (server_in, server_out)) = (client.split(), server.split());
         let (sender, requests) = mpsc::channel(REQUESTS_MAX);
@@ -273,8 +245,7 @@ async fn run(mut client: TcpStream, shared: Arc<Shared>) {
         }
     };
     if whole.is_err() {
-        // Without linger the kernel resets instead of closing; a socket that is gone needs neither.
-        let _ = client.set_zero_linger();
+        reset(&client);
     }
 }
 

@@ -6,6 +6,7 @@ mod cluster;
 mod disk;
 mod faults;
 pub mod firewall;
+mod gate;
 mod history;
 mod kafka;
 pub mod kafka_proxy;

@@ -1,6 +1,6 @@
 //! A TCP proxy whose links can be made slow, narrow, dead or torn at run time, per direction. It understands no protocol.
 //!
-//! One thread of its own; dropping it ends all connections. Bytes are delayed, never lost, doubled or swapped: that is
+//! Dropping it ends all connections. Bytes are delayed, never lost, doubled or swapped: that is
 //! what TCP leaves of a bad network.
 
 use std::{
@@ -16,14 +16,14 @@ use anyhow::Result;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{
-        TcpListener, TcpStream,
+        TcpStream,
         tcp::{ReadHalf, WriteHalf},
     },
-    runtime::Runtime,
     sync::{mpsc, watch},
-    task::JoinSet,
     time::{Instant, sleep_until},
 };
+
+use super::gate::{Gate, dial, reset};
 
 /// Read at once, bytes.
 const CHUNK_BYTES: usize = 16 * 1024;
@@ -61,11 +61,9 @@ struct Counters {
 /// A running proxy.
 #[derive(Debug)]
 pub struct Proxy {
-    address: SocketAddr,
+    gate: Gate,
     switches: Switches,
     counters: Arc<Counters>,
-    /// Dropped without waiting: its tasks own nothing but sockets.
-    runtime: Option<Runtime>,
 }
 
 /// The senders of what every connection listens to.
@@ -80,9 +78,6 @@ struct Switches {
 impl Proxy {
     /// Listens on a free port of `listen`'s address, or on its port, and forwards to `target`.
     pub fn start(listen: SocketAddr, target: SocketAddr) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let listener = runtime.block_on(TcpListener::bind(listen))?;
-        let address = listener.local_addr()?;
         let switches = Switches {
             up: watch::Sender::new(Link::default()),
             down: watch::Sender::new(Link::default()),
@@ -91,29 +86,16 @@ impl Proxy {
         let counters = Arc::new(Counters::default());
         let (up, down, torn) = (switches.up.subscribe(), switches.down.subscribe(), switches.torn.subscribe());
         let counted = Arc::clone(&counters);
-        runtime.spawn(async move {
-            let mut connections = JoinSet::new();
-            while let Ok((client, _)) = listener.accept().await {
-                while connections.try_join_next().is_some() {}
-                counted.connections.fetch_add(1, Ordering::Relaxed);
-                let connection = Connection {
-                    up: up.clone(),
-                    down: down.clone(),
-                    torn: torn.clone(),
-                    counters: Arc::clone(&counted),
-                };
-                #[expect(
-                    clippy::disallowed_methods,
-                    reason = "the suite has no supervisor: tasks end with the runtime"
-                )]
-                connections.spawn(connection.run(client, target));
-            }
-        });
-        Ok(Self { address, switches, counters, runtime: Some(runtime) })
+        let gate = Gate::open(listen, move |client| {
+            counted.connections.fetch_add(1, Ordering::Relaxed);
+            let counters = Arc::clone(&counted);
+            Connection { up: up.clone(), down: down.clone(), torn: torn.clone(), counters }.run(client, target)
+        })?;
+        Ok(Self { gate, switches, counters })
     }
 
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.gate.address()
     }
 
     /// Changes one direction of all connections, those to come included.
@@ -148,14 +130,6 @@ impl Proxy {
     }
 }
 
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
 /// What one connection needs to know.
 struct Connection {
     up: watch::Receiver<Link>,
@@ -168,13 +142,7 @@ impl Connection {
     async fn run(mut self, mut client: TcpStream, target: SocketAddr) {
         // Those of before do not count for this connection.
         self.torn.mark_unchanged();
-        let Ok(mut server) = TcpStream::connect(target).await else {
-            // The client learns as from a closed port: with a reset.
-            let _ = client.set_zero_linger();
-            return;
-        };
-        // A socket that is gone already ends with its first read.
-        let _ = (client.set_nodelay(true), server.set_nodelay(true));
+        let Some(mut server) = dial(&client, target).await else { return };
         let whole = {
             let ((client_in, client_out), (server_in, server_out)) = (client.split(), server.split());
             let up = carry(client_in, server_out, self.up, &self.counters.up_bytes);
@@ -189,8 +157,8 @@ impl Connection {
             }
         };
         if !whole {
-            // Without linger the kernel resets instead of closing; a socket that is gone needs neither.
-            let _ = (client.set_zero_linger(), server.set_zero_linger());
+            reset(&client);
+            reset(&server);
         }
     }
 }
