@@ -11,12 +11,12 @@ fix:
     cargo fmt --all
     cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged
 
-# Writes what is generated: docs/wsctl.md, docs/twinfeed.md, and parts of docs/configuration.md and docs/testing.md
+# Writes what is generated: docs/wsctl.md, docs/twinfeed.md, and parts of docs/configuration.md, docs/testing.md, README.md
 docs:
     TWINFEED_WRITE_DOCS=1 cargo test -q -p twinfeed-ctl --bin wsctl the_document_has_not_drifted
     TWINFEED_WRITE_DOCS=1 cargo test -q -p twinfeed-node --bin twinfeed the_document_has_not_drifted
     TWINFEED_WRITE_DOCS=1 cargo test -q -p twinfeed-node --lib the_document_has_not_drifted
-    TWINFEED_WRITE_DOCS=1 cargo test -q -p twinfeed-chaos --lib the_table_has_not_drifted
+    TWINFEED_WRITE_DOCS=1 cargo test -q -p twinfeed-chaos --lib the_tables_have_not_drifted
 
 fmt-check:
     cargo fmt --all --check

@@ -1,4 +1,4 @@
-//! Results as JSON lines, and their table for docs/testing.md.
+//! Results as JSON lines, and their tables for docs/testing.md and the README.
 
 use std::{
     collections::BTreeMap,
@@ -33,6 +33,10 @@ pub fn read(path: &Path) -> Result<Vec<RunResult>> {
         .collect()
 }
 
+/// What the README shows.
+const HEADLINES: [&str; 5] =
+    ["kill-owner", "kill-owner-and-leader", "pause-owner", "new-configuration", "rolling-restart"];
+
 /// One story's results, added up.
 #[derive(Debug, Default)]
 struct Sum {
@@ -44,8 +48,7 @@ struct Sum {
     silence_ms: Vec<u64>,
 }
 
-/// A Markdown table with one line a story, in the order of the suite; stories without results say so.
-pub fn table(results: &[RunResult]) -> String {
+fn sums(results: &[RunResult]) -> BTreeMap<&str, Sum> {
     let mut sums: BTreeMap<&str, Sum> = BTreeMap::new();
     for result in results {
         let sum = sums.entry(&result.story).or_default();
@@ -56,6 +59,12 @@ pub fn table(results: &[RunResult]) -> String {
         sum.duplicated += result.duplicated;
         sum.silence_ms.extend(&result.silence_ms);
     }
+    sums
+}
+
+/// A Markdown table with one line a story, in the order of the suite; stories without results say so.
+pub fn table(results: &[RunResult]) -> String {
+    let mut sums = sums(results);
     let mut text = String::from(
         "| rows | story | what happens | must hold | runs | FAIL | INVALID | lost | duplicated | silence p50 / p99 / max, ms |\n\
          |---|---|---|---|---|---|---|---|---|---|\n",
@@ -70,6 +79,24 @@ pub fn table(results: &[RunResult]) -> String {
             text,
             "| {rows} | `{}` | {} | {ids} | {} | {} | {} | {} | {} | {p50} / {p99} / {max} |",
             facts.name, facts.tells, sum.faults, sum.failed, sum.invalid, sum.lost, sum.duplicated
+        );
+    }
+    text
+}
+
+/// A shorter one, for readers in a hurry.
+pub fn headlines(results: &[RunResult]) -> String {
+    let sums = sums(results);
+    let mut text = String::from(
+        "| what happens | times | lost | duplicated | silence p50 | max | command |\n|---|---|---|---|---|---|---|\n",
+    );
+    for story in scenarios::ALL.iter().map(|story| story.facts()).filter(|facts| HEADLINES.contains(&facts.name)) {
+        let Some(sum) = sums.get(story.name) else { continue };
+        let Silences { p50, max, .. } = Silences::of(&sum.silence_ms);
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} | {p50} ms | {max} ms | `just chaos {} --runs 20` |",
+            story.tells, sum.faults, sum.lost, sum.duplicated, story.name
         );
     }
     text
@@ -91,22 +118,24 @@ mod tests {
         assert_eq!(table.lines().count(), scenarios::ALL.len() + 2);
     }
 
-    /// The table in docs/testing.md is that of the results beside it. `TWINFEED_WRITE_DOCS=1` writes it anew.
+    /// The tables on the pages are those of docs/chaos-results.jsonl. `TWINFEED_WRITE_DOCS=1` writes them anew.
     #[test]
-    fn the_table_has_not_drifted() {
+    fn the_tables_have_not_drifted() {
         const BEGIN: &str = "<!-- generated from chaos-results.jsonl -->\n";
         const END: &str = "<!-- end -->";
-        let docs = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs"));
-        let table = table(&read(&docs.join("chaos-results.jsonl")).unwrap());
-        let path = docs.join("testing.md");
-        let text = std::fs::read_to_string(&path).unwrap();
-        let (before, rest) = text.split_once(BEGIN).expect("the begin of the table");
-        let (present, after) = rest.split_once(END).expect("the end of the table");
-        if std::env::var_os("TWINFEED_WRITE_DOCS").is_some() {
-            std::fs::write(&path, format!("{before}{BEGIN}{table}{END}{after}")).unwrap();
-            return;
+        let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+        let results = read(&root.join("docs/chaos-results.jsonl")).unwrap();
+        for (page, table) in [("docs/testing.md", table(&results)), ("README.md", headlines(&results))] {
+            let path = root.join(page);
+            let text = std::fs::read_to_string(&path).unwrap();
+            let (before, rest) = text.split_once(BEGIN).expect("the begin of the table");
+            let (present, after) = rest.split_once(END).expect("the end of the table");
+            if std::env::var_os("TWINFEED_WRITE_DOCS").is_some() {
+                std::fs::write(&path, format!("{before}{BEGIN}{table}{END}{after}")).unwrap();
+            } else {
+                assert_eq!(present, table, "{page}: run `just docs`");
+            }
         }
-        assert_eq!(present, table, "run `just docs`");
     }
 
     #[test]

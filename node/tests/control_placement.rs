@@ -23,18 +23,22 @@ fn writer() -> impl Strategy<Value = WriterFacts> {
         epoch: Epoch(3),
         owner_line: Line::Primary,
     });
-    let flags = (prop::bool::weighted(0.9), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    let flags = (prop::bool::weighted(0.9), any::<[bool; 5]>());
     (option::of(assignment), option::of(1..6u64), option::of(any::<bool>()), flags).prop_map(
-        |(assignment, wanted_owner, owner_delivers, (running, dual, redundant, standby_ready, hold))| WriterFacts {
-            id: WriterId(String::new()),
-            running,
-            redundancy: if dual { Redundancy::Dual } else { Redundancy::Single },
-            assignment,
-            wanted_owner,
-            redundant,
-            owner_delivers,
-            standby_ready,
-            hold,
+        |(assignment, wanted_owner, owner_delivers, (running, [dual, redundant, outdated, standby_ready, hold]))| {
+            WriterFacts {
+                id: WriterId(String::new()),
+                running,
+                redundancy: if dual { Redundancy::Dual } else { Redundancy::Single },
+                // A wish that has come true is cleared.
+                wanted_owner: wanted_owner.filter(|wanted| assignment.as_ref().is_none_or(|a| a.owner != *wanted)),
+                assignment,
+                redundant,
+                outdated,
+                owner_delivers,
+                standby_ready,
+                hold,
+            }
         },
     )
 }
@@ -65,6 +69,7 @@ fn in_effect(writers: &[WriterFacts], placements: &[Placement]) -> Vec<WriterFac
             wanted_owner: writer.wanted_owner.filter(|w| placement.owner != Some(*w)),
             owner_delivers: writer.owner_delivers.filter(|_| same_owner),
             redundant: writer.redundant && same,
+            outdated: writer.outdated && same,
             standby_ready: writer.standby_ready && same,
             ..writer.clone()
         }
@@ -124,6 +129,7 @@ fn on(owner: u64, standby: Option<u64>) -> WriterFacts {
         assignment: Some(Assignment { owner, standby, epoch: Epoch(1), owner_line: Line::Primary }),
         wanted_owner: None,
         redundant: false,
+        outdated: false,
         owner_delivers: Some(true),
         standby_ready: true,
         hold: false,
@@ -202,4 +208,15 @@ fn the_wanted_owner_stands_by_first_and_then_takes_over() {
 #[test]
 fn a_stopped_writer_is_given_up() {
     assert_eq!(place(&[node(1, ""), node(2, "")], WriterFacts { running: false, ..on(1, Some(2)) }), (None, None));
+}
+
+#[test]
+fn an_owner_of_an_older_configuration_changes_places_with_its_redundant_standby() {
+    let nodes = [node(1, ""), node(2, ""), node(3, "")];
+    let outdated = WriterFacts { outdated: true, ..on(1, Some(2)) };
+    assert_eq!(place(&nodes, outdated.clone()), (Some(1), Some(2)), "not while a move would lose messages");
+    let redundant = WriterFacts { redundant: true, ..outdated };
+    assert_eq!(place(&nodes, redundant.clone()), (Some(2), Some(1)));
+    let leaving = [node(1, ""), NodeFacts { draining: true, ..node(2, "") }, node(3, "")];
+    assert_eq!(place(&leaving, redundant), (Some(1), Some(3)), "not to a node that is being emptied");
 }

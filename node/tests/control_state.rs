@@ -48,8 +48,10 @@ fn command() -> impl Strategy<Value = Command> {
         1 => node_id().prop_map(|id| Command::RemoveNode { id }),
         1 => (node_id(), any::<bool>()).prop_map(|(id, draining)| Command::SetDraining { id, draining }),
         3 => (name(), config(), target()).prop_map(|(name, config, target)| Command::CreateConnector { name, config, target }),
-        1 => (name(), config(), number())
-            .prop_map(|(name, config, expected_revision)| Command::UpdateConnector { name, config, expected_revision }),
+        1 => (name(), config(), (number(), number()))
+            .prop_map(|(name, config, (expected_revision, rolls_from))| Command::UpdateConnector {
+                name, config, expected_revision, rolls_from
+            }),
         1 => (name(), number()).prop_map(|(name, expected_revision)| Command::DeleteConnector { name, expected_revision }),
         1 => (name(), target()).prop_map(|(name, target)| Command::SetTarget { name, target }),
         1 => name().prop_map(|name| Command::Restart { name }),
@@ -259,6 +261,7 @@ fn a_lost_update_is_refused_and_no_change_makes_no_revision() {
         name: "c".to_owned(),
         config: Config::from([("k".to_owned(), "v".to_owned())]),
         expected_revision,
+        rolls_from: 0,
     };
     assert_eq!(run(&mut state, 6, update(4)), Outcome::Done { revision: 6 });
     assert_eq!(run(&mut state, 7, update(4)), Outcome::Conflict { expected: 4, actual: 6 });

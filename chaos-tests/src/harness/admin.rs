@@ -3,12 +3,13 @@
 use std::{collections::HashMap, fmt, time::Duration};
 
 use anyhow::{Result, anyhow};
+use prost_types::FieldMask;
 use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};
 use twinfeed_proto::admin::{
     Connector, CreateConnectorRequest, DeleteConnectorRequest, DrainNodeRequest, Event, FailoverConnectorRequest,
     FailoverConnectorResponse, GetConnectorRequest, GetStatusRequest, GetStatusResponse, RemoveNodeRequest,
-    RestartConnectorRequest, StreamEventsRequest, TargetState, UndrainNodeRequest,
+    RestartConnectorRequest, StreamEventsRequest, TargetState, UndrainNodeRequest, UpdateConnectorRequest,
     cluster_service_client::ClusterServiceClient, connector_service_client::ConnectorServiceClient,
 };
 
@@ -93,6 +94,21 @@ impl Admin {
             };
             request.set_initial_state(TargetState::Stopped);
             ConnectorServiceClient::new(channel).create_connector(request).await.map(drop)
+        })
+    }
+
+    /// Changes single keys of a connector.
+    pub fn configure(&self, name: &str, keys: &[(&str, String)]) -> Result<()> {
+        let config: HashMap<String, String> = keys.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect();
+        let paths = keys.iter().map(|(key, _)| format!("config.{key}")).collect();
+        let request = UpdateConnectorRequest {
+            name: name.to_owned(),
+            config,
+            update_mask: Some(FieldMask { paths }),
+            ..UpdateConnectorRequest::default()
+        };
+        self.ask(Duration::from_secs(10), |channel| async {
+            ConnectorServiceClient::new(channel).update_connector(request.clone()).await.map(drop)
         })
     }
 

@@ -25,6 +25,8 @@ use crate::model::{
 
 /// A page ends early at this size: clients accept messages of 4 MiB.
 const PAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
+const REOPENS: &str = "another topic, other subscription messages, or one subscription only: the stream is reopened, what the \
+                       feed sends meanwhile is not read, and a gap event has its bounds";
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -159,7 +161,7 @@ impl Admin {
         let target = initial_target(request.initial_state)?;
         let name = request.name;
         let config: Config = request.config.into_iter().collect();
-        let warnings = checked(&name, &config)?;
+        let (_, warnings) = checked(&name, &config)?;
         let subject = Subject::connector(&name);
         if request.validate_only {
             let scene = self.confirmed_scene().await?;
@@ -195,14 +197,20 @@ impl Admin {
                 .await;
         };
         let merged = changes::merge(&stored.config, &request)?;
-        let warnings = checked(&name, &merged.config)?;
+        let (next, mut warnings) = checked(&name, &merged.config)?;
+        let rolls = ConnectorSpec::parse(&name, &stored.config).is_ok_and(|(present, _)| present.rolls_to(&next));
+        if !rolls && stored.target == TargetState::Running && merged.config != stored.config {
+            warnings.push(REOPENS.to_owned());
+        }
         if request.validate_only {
             check_etag(expected, stored.revision, subject)?;
             return Ok((convert::proposed(&name, &merged.config, stored.target), warnings));
         }
         // What was merged into one revision must not replace another.
         let expected_revision = if expected == 0 && merged.rests_on_stored { stored.revision } else { expected };
-        let command = Command::UpdateConnector { name: name.clone(), config: merged.config, expected_revision };
+        let rolls_from = if rolls { stored.revision } else { 0 };
+        let config = merged.config;
+        let command = Command::UpdateConnector { name: name.clone(), config, expected_revision, rolls_from };
         self.change(command, &request.request_id, subject).await?;
         Ok((show(&self.scene_after_change().await, &name)?, warnings))
     }
@@ -220,10 +228,10 @@ pub(super) fn show(scene: &Scene, name: &str) -> Result<admin::Connector, Status
     Ok(convert::connector(scene, connector))
 }
 
-fn checked(name: &str, config: &Config) -> Result<Vec<String>, Status> {
-    let (_, warnings) = ConnectorSpec::parse(name, config).map_err(|errors| status::invalid_config(name, errors))?;
+fn checked(name: &str, config: &Config) -> Result<(ConnectorSpec, Vec<String>), Status> {
+    let (spec, warnings) = ConnectorSpec::parse(name, config).map_err(|errors| status::invalid_config(name, errors))?;
     let line = |warning: Warning| format!("{}: {}", warning.key, warning.message);
-    Ok(warnings.into_iter().map(line).collect())
+    Ok((spec, warnings.into_iter().map(line).collect()))
 }
 
 fn check_etag(expected: u64, actual: u64, subject: Subject<'_>) -> Result<(), Status> {

@@ -38,6 +38,8 @@ pub(super) struct Condition<'a> {
     pub(super) owner: Option<&'a WriterReport>,
     /// The standby's report under the present epoch.
     pub(super) standby: Option<&'a WriterReport>,
+    /// Of the stored configuration.
+    revision: u64,
 }
 
 impl Scene {
@@ -75,6 +77,7 @@ impl<'a> Condition<'a> {
             assignment,
             owner: assignment.and_then(|now| scene.report(connector, now.owner, Role::Owner, now)),
             standby: assignment.and_then(|now| scene.report(connector, now.standby?, Role::Standby, now)),
+            revision: connector.revision,
         };
         (condition.state, condition.message) = match (connector.target, spec, assignment) {
             (TargetState::Paused, ..) => (ConnectorState::Paused, String::new()),
@@ -92,12 +95,16 @@ impl<'a> Condition<'a> {
         condition
     }
 
-    /// Both subscriptions connected, matched to each other, and a commit cut made since.
+    /// Both subscriptions connected under the stored configuration, matched to each other, and a commit cut made since.
     fn redundant(&self) -> bool {
-        let connected = |report: Option<&WriterReport>| report.is_some_and(|report| report.subscription.connected);
-        self.owner.is_some_and(|owner| owner.delivering && owner.redundant)
-            && connected(self.owner)
-            && connected(self.standby)
+        let sound = |report: &WriterReport| report.subscription.connected && !self.is_outdated(report);
+        self.owner.is_some_and(|owner| owner.delivering && owner.redundant && sound(owner))
+            && self.standby.is_some_and(sound)
+    }
+
+    /// Runs an older configuration than the stored one. Nodes of older versions do not say what they run.
+    fn is_outdated(&self, report: &WriterReport) -> bool {
+        report.revision > 0 && report.revision < self.revision
     }
 
     fn assigned(&self, scene: &Scene, connector: &Connector, now: &Assignment) -> (ConnectorState, String) {
@@ -135,6 +142,23 @@ impl<'a> Condition<'a> {
         (ConnectorState::Running, self.shortfall(scene, now, owner))
     }
 
+    /// The owner goes on with an older configuration until its standby has taken its place.
+    fn changing_over(&self, scene: &Scene, now: &Assignment, primary: &str) -> String {
+        let secondary = now.standby.map_or_else(|| "a standby".to_owned(), |id| scene.node_name(id));
+        match self.standby.filter(|standby| !standby.subscription.connected) {
+            Some(standby) => {
+                let why = reason(&standby.subscription.last_error);
+                format!(
+                    "the new configuration does not connect at {secondary}{why}; {primary} goes on with the old one: \
+                     correct it"
+                )
+            }
+            None => {
+                format!("{primary} goes on with the old configuration until {secondary} takes over with the new one")
+            }
+        }
+    }
+
     /// What a running connector lacks.
     fn shortfall(&self, scene: &Scene, now: &Assignment, owner: &WriterReport) -> String {
         if let Some(trouble) = &owner.trouble {
@@ -150,6 +174,9 @@ impl<'a> Condition<'a> {
             return String::new();
         }
         let primary = scene.node_name(now.owner);
+        if self.is_outdated(owner) {
+            return self.changing_over(scene, now, &primary);
+        }
         if !owner.subscription.connected {
             let why = reason(&owner.subscription.last_error);
             return format!("primary at {primary} is not connected{why}; nothing lost (secondary active)");
@@ -218,3 +245,7 @@ pub(super) fn problems(scene: &Scene) -> Vec<String> {
     }
     problems
 }
+
+#[cfg(test)]
+#[path = "condition_test.rs"]
+mod tests;

@@ -12,5 +12,5 @@ mod state;
 
 pub use placement::solve;
 pub use placement_model::{NodeFacts, Placement, WriterFacts};
-pub use reconcile::{RoleChange, RoleSpec, diff};
+pub use reconcile::{RoleChange, RoleSpec, diff, role};
 pub use state::{State, StateError};

@@ -116,13 +116,18 @@ impl<'a> Cluster<'a> {
         (Some(now.owner), standby.or_else(|| self.pick_standby(writer, now.owner, None)))
     }
 
-    /// The node that a healthy owner shall be moved to: an operator's choice, or off a draining node.
+    /// The node that a healthy owner shall be moved to: an operator's choice, off a draining node, or to the configuration
+    /// that the standby has taken over already.
     fn move_target(&self, writer: &WriterFacts, owner: NodeId, standby: Option<NodeId>) -> Option<NodeId> {
         let wanted = writer.wanted_owner.filter(|id| *id != owner && self.takes_work(*id));
-        if wanted.is_some() || !self.draining(owner) {
+        if wanted.is_some() {
             return wanted;
         }
-        standby.filter(|standby| self.takes_work(*standby)).or_else(|| self.pick_owner(Some(owner)))
+        let standby = standby.filter(|standby| self.takes_work(*standby));
+        if self.draining(owner) {
+            return standby.or_else(|| self.pick_owner(Some(owner)));
+        }
+        standby.filter(|_| writer.outdated)
     }
 
     /// The standby of a new owner: at once the target, where the writer is to move on.

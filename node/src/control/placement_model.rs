@@ -28,6 +28,8 @@ pub struct WriterFacts {
     pub wanted_owner: Option<NodeId>,
     /// The standby is aligned and could take over now without loss.
     pub redundant: bool,
+    /// The owner runs an older configuration than its standby does.
+    pub outdated: bool,
     /// Whether records of the owner reach Kafka; None while nobody knows yet.
     pub owner_delivers: Option<bool>,
     /// The standby's subscription is connected and it could deliver.

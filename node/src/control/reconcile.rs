@@ -19,8 +19,23 @@ pub struct RoleSpec {
     pub peer: Option<NodeId>,
     /// The URL to read. It never changes under a running writer: a promoted standby keeps its own.
     pub line: Line,
-    /// Running connectors of the writer with their revisions: a new configuration or a restart is a new revision.
-    pub revisions: BTreeMap<String, u64>,
+    /// Running connectors of the writer with their last reopening: who runs another one begins anew.
+    pub reopened: BTreeMap<String, u64>,
+    /// The newest revision of their configurations.
+    pub revision: u64,
+}
+
+impl RoleSpec {
+    /// Whether a writer that runs `self` has to begin anew to become `to`; otherwise it can change while it runs.
+    pub fn begins_anew(&self, to: &Self) -> bool {
+        self.reopened != to.reopened || self.revision != to.revision
+    }
+
+    /// A new configuration alone ends no owner, nor a standby on its way to becoming one: it holds what nobody else does.
+    /// It goes on with what it has until the coordinator has put a standby in its place or given it a new epoch.
+    fn keeps_configuration(&self, to: &Self) -> bool {
+        to.role == Role::Owner && self.reopened == to.reopened && (self.role == Role::Standby || self.epoch == to.epoch)
+    }
 }
 
 /// One step of the worker.
@@ -49,8 +64,11 @@ pub fn diff(state: &State, me: NodeId, running: &BTreeMap<WriterId, RoleSpec>) -
     let stops = running.iter().filter(|(id, _)| !desired.contains_key(id));
     let mut changes: Vec<_> =
         stops.map(|(id, from)| RoleChange::Stop { writer: id.clone(), from: from.clone() }).collect();
-    for (id, to) in desired {
+    for (id, mut to) in desired {
         let writer = id.clone();
+        if let Some(from) = running.get(id).filter(|from| from.keeps_configuration(&to)) {
+            to.revision = from.revision;
+        }
         match running.get(id) {
             None => changes.push(RoleChange::Start { writer, to }),
             Some(from) if *from != to => changes.push(RoleChange::Change { writer, from: from.clone(), to }),
@@ -58,6 +76,11 @@ pub fn diff(state: &State, me: NodeId, running: &BTreeMap<WriterId, RoleSpec>) -
         }
     }
     changes
+}
+
+/// What node `me` should run for a writer, from scratch.
+pub fn role(state: &State, me: NodeId, writer: &WriterId) -> Option<RoleSpec> {
+    desired_role(state, me, state.writers().get(writer)?)
 }
 
 fn desired_role(state: &State, me: NodeId, writer: &Writer) -> Option<RoleSpec> {
@@ -72,6 +95,7 @@ fn desired_role(state: &State, me: NodeId, writer: &Writer) -> Option<RoleSpec> 
     let connectors = writer.connectors.iter().filter_map(|name| state.connectors().get(name));
     // Paused connectors keep their assignment and run nothing.
     let running = connectors.filter(|connector| connector.target == TargetState::Running);
-    let revisions: BTreeMap<_, _> = running.map(|c| (c.name.clone(), c.revision)).collect();
-    (!revisions.is_empty()).then_some(RoleSpec { role, epoch: assignment.epoch, peer, line, revisions })
+    let revision = running.clone().map(|c| c.revision).max()?;
+    let reopened = running.map(|c| (c.name.clone(), c.reopened)).collect();
+    Some(RoleSpec { role, epoch: assignment.epoch, peer, line, reopened, revision })
 }

@@ -146,22 +146,25 @@ impl State {
             Command::CreateConnector { name, config, target } => {
                 self.create_connector(name, config, Stamp { log_index, at_ms }, *target)
             }
-            Command::UpdateConnector { name, config, expected_revision } => {
+            Command::UpdateConnector { name, config, expected_revision, rolls_from } => {
                 if let Err(outcome) = self.check_config(name, config) {
                     return outcome;
                 }
-                self.change_connector(name, *expected_revision, Stamp { log_index, at_ms }, |c| {
-                    c.config.clone_from(config);
-                })
+                let change = |c: &mut Connector| c.config.clone_from(config);
+                if self.rolls(name, *rolls_from) {
+                    self.change_connector(name, *expected_revision, Stamp { log_index, at_ms }, change)
+                } else {
+                    self.reopen_connector(name, *expected_revision, Stamp { log_index, at_ms }, change)
+                }
             }
             Command::DeleteConnector { name, expected_revision } => {
                 self.delete_connector(log_index, name, *expected_revision)
             }
             Command::SetTarget { name, target } => match self.connectors.get(name) {
                 Some(connector) if connector.target == *target => Outcome::Done { revision: connector.revision },
-                Some(_) | None => self.change_connector(name, 0, Stamp { log_index, at_ms }, |c| c.target = *target),
+                Some(_) | None => self.reopen_connector(name, 0, Stamp { log_index, at_ms }, |c| c.target = *target),
             },
-            Command::Restart { name } => self.change_connector(name, 0, Stamp { log_index, at_ms }, |c| {
+            Command::Restart { name } => self.reopen_connector(name, 0, Stamp { log_index, at_ms }, |c| {
                 c.restarts = c.restarts.saturating_add(1);
             }),
             Command::NewEpoch { writer, expected_epoch } => self.new_epoch(log_index, writer, *expected_epoch),
@@ -250,6 +253,7 @@ impl State {
             config: config.clone(),
             target,
             revision: stamp.log_index,
+            reopened: stamp.log_index,
             restarts: 0,
             created_at_ms: stamp.at_ms,
             updated_at_ms: stamp.at_ms,
@@ -274,12 +278,35 @@ impl State {
         change(connector);
         connector.revision = stamp.log_index;
         connector.updated_at_ms = stamp.at_ms;
-        // Every change reopens the writer, and sequences are dense per epoch: what begins anew needs a new one.
-        let assignment = self.writers.get_mut(&connector.writer).and_then(|writer| writer.assignment.as_mut());
-        if let Some(assignment) = assignment {
-            assignment.epoch = Epoch(stamp.log_index);
-        }
         Outcome::Done { revision: stamp.log_index }
+    }
+
+    /// The same where owner and standby begin anew at once. Sequences are dense per epoch, so that needs a new one.
+    fn reopen_connector(
+        &mut self,
+        name: &str,
+        expected_revision: u64,
+        stamp: Stamp,
+        change: impl FnOnce(&mut Connector),
+    ) -> Outcome {
+        let outcome = self.change_connector(name, expected_revision, stamp, change);
+        let changed = self.connectors.get_mut(name).filter(|_| matches!(outcome, Outcome::Done { .. }));
+        if let Some(connector) = changed {
+            connector.reopened = stamp.log_index;
+            let assignment = self.writers.get_mut(&connector.writer).and_then(|writer| writer.assignment.as_mut());
+            if let Some(assignment) = assignment {
+                assignment.epoch = Epoch(stamp.log_index);
+            }
+        }
+        outcome
+    }
+
+    /// Whether owner and standby can take over a new configuration one after the other.
+    fn rolls(&self, name: &str, from: u64) -> bool {
+        let Some(connector) = self.connectors.get(name) else { return false };
+        let assignment = self.writers.get(&connector.writer).and_then(|writer| writer.assignment.as_ref());
+        let is_pair = assignment.is_some_and(|assignment| assignment.standby.is_some());
+        connector.revision == from && connector.target == TargetState::Running && is_pair
     }
 
     fn delete_connector(&mut self, log_index: u64, name: &str, expected_revision: u64) -> Outcome {

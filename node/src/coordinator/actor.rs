@@ -10,6 +10,7 @@ use std::{
 use tokio::sync::{broadcast, mpsc, watch};
 
 use super::{
+    changeover::Changeovers,
     damping::Damping,
     facts::{self, Reports},
     health::Health,
@@ -19,9 +20,9 @@ use crate::{
     control::{self, State, WriterFacts},
     model::{
         command::{Command, Outcome, Proposal},
-        connector::Writer,
+        connector::{Assignment, Writer},
         event::Event,
-        ids::NodeId,
+        ids::{Epoch, NodeId, WriterId},
         report::{ClusterView, NodeReport, NodeView},
     },
     raft::RaftHandle,
@@ -83,6 +84,7 @@ pub struct Coordinator {
     events: broadcast::Sender<Event>,
     health: Health,
     damping: Damping,
+    changeovers: Changeovers,
     reports: Reports,
     was_up: BTreeMap<NodeId, bool>,
     born: Instant,
@@ -107,6 +109,7 @@ pub fn coordinator(raft: RaftHandle, name: String, dead_after: Duration, spawner
         events,
         health: Health::new(dead_after.as_millis() as u64),
         damping: Damping::default(),
+        changeovers: Changeovers::default(),
         reports: Reports::new(),
         was_up: BTreeMap::new(),
         born: Instant::now(),
@@ -155,6 +158,7 @@ impl Coordinator {
             let members: Vec<NodeId> = self.raft.state().borrow().nodes().keys().copied().collect();
             self.reports.clear();
             self.damping.clear();
+            self.changeovers.clear();
             for node in self.health.lead(members, self.now_ms()) {
                 self.probe(node);
             }
@@ -220,31 +224,50 @@ impl Coordinator {
                     standby: placement.standby,
                 };
                 if self.propose(command).await {
-                    self.damp(facts, placement.owner, now_ms);
+                    self.tell_move(facts, placement.owner, now_ms);
                 }
             }
         }
-        for (writer, assignment) in facts::restarted_owners(&state, &self.reports) {
-            let unchanged = self.raft.state().borrow().writers().get(&writer).map(|w| w.assignment.clone())
-                == Some(Some(assignment.clone()));
-            if unchanged && self.health.is_up(assignment.owner, now_ms) {
-                self.propose(Command::NewEpoch { writer, expected_epoch: assignment.epoch }).await;
+        for (writer, epoch) in facts::restarted_owners(&state, &self.reports) {
+            self.renew(&writer, epoch, now_ms).await;
+        }
+        for (writer, epoch) in self.changeovers.due(&state, &self.reports, now_ms) {
+            if self.renew(&writer, epoch, now_ms).await {
+                let text = "the owner begins anew with the new configuration: it had failed, or no standby could be \
+                            matched with it";
+                self.event_of(&self.connector_of(&writer), "configuration.reopened", text.to_owned());
             }
         }
     }
 
-    /// Notes a move away from an owner that lives but does not deliver.
-    fn damp(&mut self, facts: &WriterFacts, to: Option<NodeId>, now_ms: u64) {
+    /// Gives an owner that is still the same, and lives, a new epoch; true when it has one.
+    async fn renew(&self, writer: &WriterId, expected_epoch: Epoch, now_ms: u64) -> bool {
+        let is_up = |now: &Assignment| now.epoch == expected_epoch && self.health.is_up(now.owner, now_ms);
+        let now = self.raft.state().borrow().writers().get(writer).and_then(|w| w.assignment.clone());
+        now.as_ref().is_some_and(is_up)
+            && self.propose(Command::NewEpoch { writer: writer.clone(), expected_epoch }).await
+    }
+
+    /// Says why an owner that lives was moved away from, and damps what nobody asked for.
+    fn tell_move(&mut self, facts: &WriterFacts, to: Option<NodeId>, now_ms: u64) {
         let Some(from) = facts.assignment.as_ref().map(|a| a.owner).filter(|from| Some(*from) != to) else { return };
         let Some(report) = self.reports.get(&from).filter(|_| self.health.is_up(from, now_ms)) else { return };
         let stalled_ms = report.writers.get(&facts.id.0).map_or(0, |writer| writer.stalled_ms);
+        let connector = self.connector_of(&facts.id);
         if facts.owner_delivers == Some(false) && stalled_ms > 0 {
             let text = format!("{} wrote nothing for {stalled_ms} ms, though its standby reaches Kafka", report.name);
-            let connector =
-                self.raft.state().borrow().writers().get(&facts.id).and_then(|w| w.connectors.first().cloned());
-            self.event_of(&connector.unwrap_or_default(), "owner.replaced", text);
+            self.event_of(&connector, "owner.replaced", text);
             self.damping.moved(&facts.id, now_ms);
+        } else if facts.outdated {
+            let text = format!("the standby has taken the new configuration over and the place of {}", report.name);
+            self.event_of(&connector, "configuration.taken_over", text);
         }
+    }
+
+    fn connector_of(&self, writer: &WriterId) -> String {
+        let state = self.raft.state();
+        let first = state.borrow().writers().get(writer).and_then(|writer| writer.connectors.first().cloned());
+        first.unwrap_or_default()
     }
 
     /// True when it was done.

@@ -6,7 +6,7 @@ use crate::{
     control::{NodeFacts, State, WriterFacts},
     model::{
         connector::{Assignment, Redundancy, TargetState, Writer},
-        ids::{NodeId, WriterId},
+        ids::{Epoch, NodeId, WriterId},
         report::{NodeReport, Role, WriterReport},
         spec::ConnectorSpec,
     },
@@ -16,7 +16,7 @@ use crate::{
 /// holds everything. A slow commit takes 0.4 s, a takeover of an open transaction 1 s, a broker's pause about as much:
 /// longer than these, and far below the 10 s after which the broker itself would end the transaction. A standby that does
 /// not hold everything never replaces it: that would lose messages, and waiting loses none.
-const STALLED_MS_MAX: u64 = 1_800;
+pub(super) const STALLED_MS_MAX: u64 = 1_800;
 /// When Kafka comes back for everybody, the standby may see it first, as an owner tries in growing intervals. So it must
 /// have reached Kafka for a part of the owner's wait, which gives the owner the time to come back by itself.
 const REACHED_SHARE: u64 = 3;
@@ -40,6 +40,48 @@ pub(super) fn nodes(state: &State, reports: &Reports, is_up: impl Fn(NodeId) -> 
         .collect()
 }
 
+/// An assigned writer with what its two nodes say under the present epoch.
+pub(super) struct Pair<'a> {
+    pub(super) writer: &'a WriterId,
+    pub(super) assignment: &'a Assignment,
+    /// The newest revision among its running connectors; None while none runs.
+    pub(super) revision: Option<u64>,
+    pub(super) owner: Option<&'a WriterReport>,
+    pub(super) standby: Option<&'a WriterReport>,
+}
+
+impl Pair<'_> {
+    /// The owner goes on with an older configuration than the stored one. Nodes of older versions do not say what they run.
+    pub(super) fn is_outdated(&self) -> bool {
+        self.owner.is_some_and(|owner| owner.revision > 0 && Some(owner.revision) < self.revision)
+    }
+
+    /// The standby could take over now without loss, as both see it: either alone may not have noticed yet that the
+    /// standby began anew. What the owner had with a former standby says nothing about the present one.
+    fn is_redundant(&self) -> bool {
+        let (Some(owner), Some(standby)) = (self.owner, self.standby) else { return false };
+        owner.redundant && owner.standby == self.assignment.standby && standby.redundant
+    }
+}
+
+/// Every assigned writer.
+pub(super) fn pairs<'a>(state: &'a State, reports: &'a Reports) -> impl Iterator<Item = Pair<'a>> {
+    state.writers().iter().filter_map(|(id, writer)| pair(state, reports, id, writer))
+}
+
+fn pair<'a>(state: &'a State, reports: &'a Reports, id: &'a WriterId, writer: &'a Writer) -> Option<Pair<'a>> {
+    let assignment = writer.assignment.as_ref()?;
+    let connectors = writer.connectors.iter().filter_map(|name| state.connectors().get(name));
+    let running = connectors.filter(|connector| connector.target == TargetState::Running);
+    Some(Pair {
+        writer: id,
+        assignment,
+        revision: running.map(|connector| connector.revision).max(),
+        owner: report(reports, id, assignment, assignment.owner, Role::Owner),
+        standby: assignment.standby.and_then(|standby| report(reports, id, assignment, standby, Role::Standby)),
+    })
+}
+
 /// `held` says which streams stay with a living owner for now, whether it delivers or not.
 pub(super) fn writers(state: &State, reports: &Reports, held: impl Fn(&WriterId) -> bool) -> Vec<WriterFacts> {
     let of = |(id, writer)| {
@@ -55,19 +97,19 @@ fn writer_facts(state: &State, reports: &Reports, id: &WriterId, writer: &Writer
         ConnectorSpec::parse(&connector.name, &connector.config)
             .is_ok_and(|(spec, _)| spec.redundancy == Redundancy::Single)
     });
-    let owner = writer.assignment.as_ref().and_then(|a| report(reports, id, a, a.owner, Role::Owner));
-    let standby = writer.assignment.as_ref().and_then(|a| report(reports, id, a, a.standby?, Role::Standby));
+    let pair = pair(state, reports, id, writer);
+    let pair = pair.as_ref();
+    let (owner, standby) = (pair.and_then(|pair| pair.owner), pair.and_then(|pair| pair.standby));
     // Paused connectors read nothing, so there is nothing that a move could lose.
     let reading = connectors.iter().any(|connector| connector.target == TargetState::Running);
-    // Redundancy belongs to a pair: what the owner had with a former standby says nothing about the present one.
-    let assigned_standby = writer.assignment.as_ref().and_then(|a| a.standby);
     WriterFacts {
         id: id.clone(),
         running: connectors.iter().any(|connector| connector.target != TargetState::Stopped),
         redundancy: if single { Redundancy::Single } else { Redundancy::Dual },
         assignment: writer.assignment.clone(),
         wanted_owner: writer.wanted_owner,
-        redundant: !reading || owner.is_some_and(|report| report.redundant && report.standby == assigned_standby),
+        redundant: !reading || pair.is_some_and(Pair::is_redundant),
+        outdated: pair.is_some_and(|pair| pair.is_outdated() && standby.map(|s| s.revision) == pair.revision),
         owner_delivers: owner.map(|report| !report.needs_epoch && report.stalled_ms < STALLED_MS_MAX),
         standby_ready: owner.zip(standby).is_some_and(|(owner, standby)| {
             // An owner that lost its memory holds nothing: its standby is the better one even while Kafka is away.
@@ -96,31 +138,28 @@ fn report<'a>(
 }
 
 /// Writers whose owner waits for a new epoch and has no standby that could take over.
-pub(super) fn restarted_owners(state: &State, reports: &Reports) -> Vec<(WriterId, Assignment)> {
-    let waiting = |id: &WriterId, assignment: &Assignment| {
-        report(reports, id, assignment, assignment.owner, Role::Owner).is_some_and(|report| report.needs_epoch)
-    };
-    state
-        .writers()
-        .iter()
-        .filter_map(|(id, writer)| Some((id, writer.assignment.as_ref()?)))
-        .filter(|(id, assignment)| waiting(id, assignment))
-        .map(|(id, assignment)| (id.clone(), assignment.clone()))
-        .collect()
+pub(super) fn restarted_owners(state: &State, reports: &Reports) -> Vec<(WriterId, Epoch)> {
+    let waiting = pairs(state, reports).filter(|pair| pair.owner.is_some_and(|owner| owner.needs_epoch));
+    waiting.map(|pair| (pair.writer.clone(), pair.assignment.epoch)).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::changeover::{Changeovers, UNMATCHED_MS_MAX},
+        *,
+    };
     use crate::model::{
         command::{Command, Proposal},
         connector::{Config, NodeRecord},
-        ids::{ClusterId, Epoch},
+        ids::ClusterId,
         report::SubscriptionReport,
     };
 
     const OWNER: NodeId = 1;
     const STANDBY: NodeId = 2;
+    /// The revision of the connector's configuration: its log index.
+    const NEWEST: u64 = 4;
 
     /// One running connector owned by node 1 with node 2 as standby, both connected to their feed.
     fn scene(change: impl Fn(&mut WriterReport, &mut WriterReport)) -> (State, Reports) {
@@ -162,11 +201,64 @@ mod tests {
         (state, [(OWNER, node(OWNER, owner)), (STANDBY, node(STANDBY, standby))].into())
     }
 
+    #[test]
+    fn changeovers_reopen_only_what_cannot_be_interrupted_or_will_never_match() {
+        let due_at = |now_ms: &[u64], change: &dyn Fn(&mut WriterReport, &mut WriterReport)| {
+            let (state, reports) = scene(|owner, standby| {
+                outdated(owner, standby);
+                owner.delivering = true;
+                change(owner, standby);
+            });
+            let mut changeovers = Changeovers::default();
+            now_ms.iter().map(|now_ms| changeovers.due(&state, &reports, *now_ms).len()).collect::<Vec<_>>()
+        };
+        let times = [0, UNMATCHED_MS_MAX - 1, UNMATCHED_MS_MAX];
+        assert_eq!(due_at(&times, &|owner, _| owner.redundant = false), [0, 0, 1], "they never match");
+        assert_eq!(due_at(&times, &|owner, _| owner.revision = NEWEST), [0, 0, 0], "nothing to change");
+        let broken = |_: &mut WriterReport, standby: &mut WriterReport| standby.subscription.connected = false;
+        assert_eq!(due_at(&times, &broken), [0, 0, 0], "the new configuration does not work");
+        let failed = |owner: &mut WriterReport, _: &mut WriterReport| {
+            owner.delivering = false;
+            owner.failed = Some("the topic is gone".to_owned());
+        };
+        assert_eq!(due_at(&times, &failed), [1, 1, 1], "nothing left to interrupt");
+        let opening = |owner: &mut WriterReport, _: &mut WriterReport| owner.delivering = false;
+        assert_eq!(due_at(&times, &opening), [0, 0, 0], "it may hold what nobody else has");
+        let waiting = |owner: &mut WriterReport, _: &mut WriterReport| {
+            owner.redundant = false;
+            owner.stalled_ms = STALLED_MS_MAX;
+        };
+        assert_eq!(due_at(&times, &waiting), [0, 0, 0], "what waits for Kafka would be forgotten");
+    }
+
     fn owner_after(held: bool, change: impl Fn(&mut WriterReport, &mut WriterReport)) -> Option<NodeId> {
         let (state, reports) = scene(change);
         let nodes = nodes(&state, &reports, |_| true);
         let placed = crate::control::solve(&nodes, &writers(&state, &reports, |_| held));
         placed.first().unwrap().owner
+    }
+
+    /// The standby has taken over a configuration that the owner has not, and both call it redundant.
+    fn outdated(owner: &mut WriterReport, standby: &mut WriterReport) {
+        (owner.revision, owner.standby, owner.redundant) = (1, Some(STANDBY), true);
+        (standby.revision, standby.redundant) = (NEWEST, true);
+    }
+
+    #[test]
+    fn an_owner_of_an_older_configuration_is_replaced_once_both_call_its_standby_redundant() {
+        assert_eq!(owner_after(false, outdated), Some(STANDBY));
+        let but = |more: fn(&mut WriterReport, &mut WriterReport)| {
+            owner_after(false, |owner, standby| {
+                outdated(owner, standby);
+                more(owner, standby);
+            })
+        };
+        assert_eq!(but(|owner, _| owner.revision = NEWEST), Some(OWNER), "nothing to do");
+        assert_eq!(but(|owner, _| owner.revision = 0), Some(OWNER), "a node that does not say what it runs");
+        assert_eq!(but(|_, standby| standby.revision = 1), Some(OWNER), "the standby has not taken it over yet");
+        assert_eq!(but(|owner, _| owner.redundant = false), Some(OWNER));
+        assert_eq!(but(|_, standby| standby.redundant = false), Some(OWNER), "the owner speaks of its former life");
+        assert_eq!(but(|owner, _| owner.standby = Some(3)), Some(OWNER), "the owner speaks of a former standby");
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! Who lives, and who should own what: presence of all nodes at the leader, and the leader's assignments.
 //!
 //! Every node keeps one `client` stream to the leader; `server` feeds them to the `actor`, which runs on every node and
-//! decides only while its node leads; `leave` is a node's way out. `health` (who is up), `facts` (what placement is told)
-//! and `damping` (how long a moved stream stays) are pure.
+//! decides only while its node leads; `leave` is a node's way out. `health` (who is up), `facts` (what placement is told),
+//! `damping` (how long a moved stream stays) and `changeover` (new configurations) are pure.
 //! Killing a healthy owner by mistake costs one takeover and no data, because Kafka fences; so this room prefers to be
 //! quick. It never stops a writer: it only proposes assignments.
 
 mod actor;
+mod changeover;
 mod client;
 mod damping;
 mod facts;

@@ -48,6 +48,10 @@ pub enum Command {
         name: String,
         config: Config,
         expected_revision: u64,
+        /// The revision from which a running pair can change over without an interruption, the standby first; 0 when the
+        /// change needs a reopening. The proposer judges it: replicas of other versions might judge otherwise.
+        #[serde(default)]
+        rolls_from: u64,
     },
     DeleteConnector {
         name: String,
@@ -65,7 +69,8 @@ pub enum Command {
         writer: WriterId,
         node: Option<NodeId>,
     },
-    /// The owner's process restarted and has forgotten what it wrote: same owner, new epoch.
+    /// Same owner, new epoch: its process restarted and has forgotten what it wrote, or it begins anew under a new
+    /// configuration that no standby could take over from it.
     NewEpoch {
         writer: WriterId,
         expected_epoch: Epoch,

@@ -25,6 +25,9 @@ pub struct Connector {
     pub target: TargetState,
     /// Raft log index of the last change of this connector; the etag.
     pub revision: u64,
+    /// That of the last change for which both nodes reopen at once.
+    #[serde(default)]
+    pub reopened: u64,
     /// Counts `restart` requests: a change makes the worker reopen everything on the same nodes.
     pub restarts: u64,
     pub created_at_ms: u64,

@@ -35,6 +35,9 @@ pub struct SubscriptionReport {
 pub struct WriterReport {
     pub role: Role,
     pub epoch: Epoch,
+    /// Of the configuration that it runs, which may be older than the stored one; 0 from a node that does not say.
+    #[serde(default)]
+    pub revision: u64,
     pub subscription: SubscriptionReport,
     /// Owner: the producer is open, fenced all others, and records can be committed.
     pub delivering: bool,

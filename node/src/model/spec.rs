@@ -136,6 +136,15 @@ impl ConnectorSpec {
             _ => Err(reader.errors),
         }
     }
+
+    /// Whether a pair can change over to `next` while it runs: two subscriptions, one of each, still read the same, and
+    /// their records still belong to one topic.
+    pub fn rolls_to(&self, next: &Self) -> bool {
+        let is_dual = self.redundancy == Redundancy::Dual && next.redundancy == Redundancy::Dual;
+        is_dual
+            && self.topic.name == next.topic.name
+            && self.feed.subscription_messages == next.feed.subscription_messages
+    }
 }
 
 /// Reads keys one by one and remembers everything that is wrong.

@@ -23,6 +23,8 @@ pub type Emit = Arc<dyn Fn(Event) + Send + Sync>;
 pub struct Options {
     pub id: WriterId,
     pub connector: String,
+    /// Of the connector's configuration, for the report.
+    pub revision: u64,
     /// Name of this node, for events.
     pub node: String,
     pub feed: feed::Subscription,

@@ -65,7 +65,7 @@ pub(super) struct Progress {
 
 impl Progress {
     pub(super) fn new(options: &Options) -> Self {
-        let report = WriterReport::default();
+        let report = WriterReport { revision: options.revision, ..WriterReport::default() };
         let metrics = options.metrics.writer(&options.connector, &options.target.topic);
         metrics.feeds_configured.set(i64::from(options.feeds));
         metrics.queue_capacity_messages.set(capacity(0, 0, options.buffer_bytes_max));
@@ -116,6 +116,7 @@ impl Progress {
             self.report = WriterReport {
                 role,
                 epoch,
+                revision: self.report.revision,
                 subscription: self.report.subscription.clone(),
                 retained_frames: self.report.retained_frames,
                 // Counts, rate and latency are of one tenure: a standby's frames are no owner's.

@@ -115,10 +115,10 @@ impl Worker {
         for change in control::diff(&state, self.me, &specs) {
             match change {
                 RoleChange::Stop { writer, .. } => self.stop(&writer),
-                RoleChange::Start { writer, to } => self.start(&writer, to),
-                RoleChange::Change { writer, from, to } if from.revisions != to.revisions => {
+                RoleChange::Start { writer, .. } => self.start(&writer),
+                RoleChange::Change { writer, from, to } if from.begins_anew(&to) => {
                     self.stop(&writer);
-                    self.start(&writer, to);
+                    self.start(&writer);
                 }
                 RoleChange::Change { writer, to, .. } => self.change(&writer, to).await,
             }
@@ -126,15 +126,16 @@ impl Worker {
         self.publish();
     }
 
-    /// A writer whose predecessor still drains is started by a later comparison.
-    fn start(&mut self, writer: &WriterId, spec: RoleSpec) {
+    /// Starts what the state asks for now. A writer whose predecessor still drains is started by a later comparison.
+    fn start(&mut self, writer: &WriterId) {
         if self.stopping.contains_key(writer) {
             return;
         }
+        let state = self.raft.state().borrow().clone();
+        let Some(spec) = control::role(&state, self.me, writer) else { return };
         let running = if spec.role == Role::Owner && spec.epoch.0 <= self.memory_starts_at {
             Running::waiting_for_epoch(spec)
         } else {
-            let state = self.raft.state().borrow().clone();
             match start::options(&self.settings, &self.raft, &self.spawner, &state, (writer, &spec)) {
                 Ok(options) => Running::start(options, spec, &self.spawner),
                 Err(why) => Running::failed(spec, why),
@@ -147,12 +148,12 @@ impl Worker {
     async fn change(&mut self, writer: &WriterId, spec: RoleSpec) {
         let forgotten = spec.role == Role::Owner && spec.epoch.0 <= self.memory_starts_at;
         let restart = match self.running.get_mut(writer) {
-            Some(running) if !forgotten => !running.change(spec.clone()).await,
+            Some(running) if !forgotten => !running.change(spec).await,
             Some(_) | None => true,
         };
         if restart {
             self.stop(writer);
-            self.start(writer, spec);
+            self.start(writer);
         } else {
             self.connect(writer);
         }

@@ -59,7 +59,8 @@ impl Running {
     }
 
     fn idle(spec: RoleSpec, say: impl FnOnce(&mut WriterReport)) -> Self {
-        let mut report = WriterReport { role: spec.role, epoch: spec.epoch, ..WriterReport::default() };
+        let mut report =
+            WriterReport { role: spec.role, epoch: spec.epoch, revision: spec.revision, ..WriterReport::default() };
         say(&mut report);
         Self { spec, life: Life::Idle(watch::Sender::new(report)), relay: None }
     }

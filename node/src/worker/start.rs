@@ -57,6 +57,7 @@ pub(super) fn options(
     Ok(pipeline::Options {
         id: writer.clone(),
         connector: connector.name.clone(),
+        revision: role.revision,
         node: settings.node.clone(),
         feed: feed::Subscription { url, spec: feed, dial: settings.dial.clone() },
         kafka,

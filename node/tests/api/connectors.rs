@@ -184,6 +184,31 @@ async fn masks_change_single_keys_and_missing_ones_can_be_allowed() {
 }
 
 #[tokio::test]
+async fn a_change_that_interrupts_the_stream_says_so_before_it_does() {
+    let node = Node::start().await;
+    let mut api = node.connectors();
+    node.create("btc").await;
+    let mut warnings = async |key: &str, value: &str| {
+        let update = UpdateConnectorRequest {
+            name: "btc".into(),
+            config: config(&[(key, value)]),
+            update_mask: Some(FieldMask { paths: vec![format!("config.{key}")] }),
+            validate_only: true,
+            ..Default::default()
+        };
+        api.update_connector(update).await.unwrap().into_inner().warnings
+    };
+    for (key, value) in
+        [("kafka.topic", "other"), ("websocket.subscription.message", "{}"), ("twinfeed.redundancy", "single")]
+    {
+        assert!(warnings(key, value).await.iter().any(|w| w.contains("reopened")), "{key}");
+    }
+    for (key, value) in [("kafka.topic", "ticks"), ("twinfeed.commit.interval.ms", "20")] {
+        assert_eq!(warnings(key, value).await, Vec::<String>::new(), "{key}");
+    }
+}
+
+#[tokio::test]
 async fn secrets_are_never_shown_and_survive_a_round_trip() {
     let node = Node::start().await;
     let mut api = node.connectors();

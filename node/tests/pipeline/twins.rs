@@ -98,6 +98,7 @@ impl Twins {
             transactional_id: id.transactional_id(&cluster),
             id,
             connector: "prices".to_owned(),
+            revision: 1,
             node: format!("n{}", self.paths),
             feed: Subscription {
                 url: spec.feed.primary_url.clone(),

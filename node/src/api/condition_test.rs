@@ -1,0 +1,206 @@
+//! What an operator reads of a connector, case by case.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use super::*;
+use crate::model::{
+    command::{Command, Proposal},
+    connector::{Config, NodeRecord},
+    ids::{ClusterId, WriterId},
+    report::NodeReport,
+};
+
+const OWNER: NodeId = 1;
+const STANDBY: NodeId = 2;
+const SPARE: NodeId = 3;
+
+/// Connector `trades` owned by n1 with n2 as standby, n3 idle: delivering and redundant.
+struct Case {
+    scene: Scene,
+    index: u64,
+}
+
+impl Case {
+    fn new() -> Self {
+        let scene = Scene {
+            state: Arc::default(),
+            view: ClusterView::default(),
+            raft: RaftStatus { leader: Some(SPARE), ..RaftStatus::default() },
+        };
+        let mut case = Self { scene, index: 0 };
+        case.apply(Command::InitCluster { id: ClusterId("c".to_owned()), name: "c".to_owned() });
+        for id in [OWNER, STANDBY, SPARE] {
+            let name = format!("n{id}");
+            case.apply(Command::PutNode { node: NodeRecord { id, name: name.clone(), ..NodeRecord::default() } });
+            let report = NodeReport { id, name, ..NodeReport::default() };
+            case.scene.view.nodes.insert(id, NodeView { report, up: true, last_contact_ms: 0 });
+        }
+        let config = Config::from(
+            [("websocket.url", "ws://feed"), ("kafka.topic", "t")].map(|(k, v)| (k.to_owned(), v.to_owned())),
+        );
+        case.apply(Command::CreateConnector { name: "trades".to_owned(), config, target: TargetState::Running });
+        case.assign(Some(OWNER), Some(STANDBY));
+        let epoch = case.assignment().unwrap().epoch;
+        let revision = case.connector().revision;
+        for (id, role) in [(OWNER, Role::Owner), (STANDBY, Role::Standby)] {
+            let mut report = WriterReport { role, epoch, revision, redundant: true, ..WriterReport::default() };
+            report.subscription.connected = true;
+            (report.delivering, report.aligned) = (role == Role::Owner, role == Role::Owner);
+            case.scene.view.nodes.get_mut(&id).unwrap().report.writers.insert("trades".to_owned(), report);
+        }
+        case
+    }
+
+    fn apply(&mut self, command: Command) {
+        self.index += 1;
+        let proposal = Proposal { request_id: String::new(), proposed_at_ms: 0, command };
+        Arc::make_mut(&mut self.scene.state).apply(self.index, &proposal);
+    }
+
+    fn assign(&mut self, owner: Option<NodeId>, standby: Option<NodeId>) {
+        let now = self.assignment();
+        let (expected_epoch, expected_standby) =
+            (now.as_ref().map(|a| a.epoch).unwrap_or_default(), now.and_then(|a| a.standby));
+        let writer = WriterId("trades".to_owned());
+        self.apply(Command::Assign { writer, expected_epoch, expected_standby, owner, standby });
+    }
+
+    fn configure(&mut self) {
+        let mut config = self.connector().config.clone();
+        config.insert("twinfeed.commit.interval.ms".to_owned(), "20".to_owned());
+        let rolls_from = self.connector().revision;
+        self.apply(Command::UpdateConnector { name: "trades".to_owned(), config, expected_revision: 0, rolls_from });
+    }
+
+    fn connector(&self) -> &Connector {
+        &self.scene.state.connectors()["trades"]
+    }
+
+    fn assignment(&self) -> Option<Assignment> {
+        self.scene.state.writers().values().next()?.assignment.clone()
+    }
+
+    fn node(&mut self, id: NodeId) -> &mut NodeView {
+        self.scene.view.nodes.get_mut(&id).unwrap()
+    }
+
+    fn report(&mut self, id: NodeId) -> &mut WriterReport {
+        self.node(id).report.writers.get_mut("trades").unwrap()
+    }
+
+    fn lose_feed(&mut self, id: NodeId) {
+        let subscription = &mut self.report(id).subscription;
+        (subscription.connected, subscription.last_error) = (false, "refused with 401".to_owned());
+    }
+}
+
+/// State, message and risk after a change.
+fn judged(change: impl FnOnce(&mut Case)) -> (ConnectorState, String, bool) {
+    let mut case = Case::new();
+    change(&mut case);
+    let condition = Condition::of(&case.scene, case.connector());
+    (condition.state, condition.message.clone(), condition.at_risk)
+}
+
+#[test]
+fn a_redundant_stream_needs_no_words() {
+    assert_eq!(judged(|_| {}), (ConnectorState::Running, String::new(), false));
+    let target = |target| judged(move |case| case.apply(Command::SetTarget { name: "trades".to_owned(), target }));
+    assert_eq!(target(TargetState::Paused), (ConnectorState::Paused, String::new(), false));
+    assert_eq!(target(TargetState::Stopped), (ConnectorState::Stopped, String::new(), false));
+}
+
+#[test]
+fn a_running_stream_says_what_it_lacks_and_that_nothing_is_lost() {
+    type Change = fn(&mut Case);
+    let cases: [(&str, Change); 9] = [
+        ("primary at n1 is not connected (refused with 401); nothing lost (secondary active)", |case| {
+            case.lose_feed(OWNER);
+        }),
+        ("secondary at n2 is not connected (refused with 401); nothing lost (primary active)", |case| {
+            case.lose_feed(STANDBY);
+        }),
+        ("secondary at n2 is not aligned yet; nothing lost (primary active)", |case| {
+            (case.report(OWNER).aligned, case.report(OWNER).redundant) = (false, false);
+        }),
+        ("aligned, redundant after the next commit; nothing lost", |case| case.report(OWNER).redundant = false),
+        ("standby n2 is starting; nothing lost (primary active)", |case| case.node(STANDBY).report.writers.clear()),
+        ("standby n2 does not answer; nothing lost (primary active), another takes its place", |case| {
+            case.node(STANDBY).up = false;
+        }),
+        ("one node only can take it, a second fault loses data; start, undrain or add a node", |case| {
+            case.assign(Some(OWNER), None);
+        }),
+        ("n1 goes on with the old configuration until n2 takes over with the new one", Case::configure),
+        (
+            "the new configuration does not connect at n2 (refused with 401); n1 goes on with the old one: correct it",
+            |case| {
+                case.configure();
+                case.lose_feed(STANDBY);
+            },
+        ),
+    ];
+    for (message, change) in cases {
+        assert_eq!(judged(change), (ConnectorState::Running, message.to_owned(), true));
+    }
+    let waits = judged(|case| case.report(OWNER).stalled_ms = STALL_SHOWN_MS_MIN);
+    let message = "n1 has waited 2 s for Kafka; nothing lost (kept in memory), it goes on trying";
+    assert_eq!(waits, (ConnectorState::Running, message.to_owned(), false));
+}
+
+#[test]
+fn a_stream_is_redundant_again_when_both_nodes_run_the_new_configuration() {
+    let revised = |ids: &'static [NodeId]| {
+        judged(move |case| {
+            case.configure();
+            let revision = case.connector().revision;
+            ids.iter().for_each(|id| case.report(*id).revision = revision);
+        })
+    };
+    assert!(revised(&[STANDBY]).2 && revised(&[OWNER]).2);
+    assert_eq!(revised(&[OWNER, STANDBY]), (ConnectorState::Running, String::new(), false));
+    let silent = judged(|case| {
+        case.configure();
+        [OWNER, STANDBY].iter().for_each(|id| case.report(*id).revision = 0);
+    });
+    assert!(!silent.2, "nodes of older versions do not say what they run");
+}
+
+#[test]
+fn a_stream_that_does_not_deliver_names_the_cause_and_what_happens_next() {
+    type Change = fn(&mut Case);
+    let cases: [(ConnectorState, &str, Change); 7] = [
+        (ConnectorState::Starting, "owner n1 does not answer; n2 takes over", |case| case.node(OWNER).up = false),
+        (
+            ConnectorState::Unassigned,
+            "owner n1 does not answer and no standby is up; it goes on when a node is back",
+            |case| [OWNER, STANDBY].iter().for_each(|id| case.node(*id).up = false),
+        ),
+        (ConnectorState::Starting, "n1 is starting it", |case| case.node(OWNER).report.writers.clear()),
+        (
+            ConnectorState::Failed,
+            "the topic is gone; correct the cause, then: wsctl connector restart trades",
+            |case| {
+                let owner = case.report(OWNER);
+                (owner.delivering, owner.failed) = (false, Some("the topic is gone".to_owned()));
+            },
+        ),
+        (ConnectorState::Starting, "n1 cannot deliver yet: no broker answers; it goes on trying", |case| {
+            let owner = case.report(OWNER);
+            (owner.delivering, owner.trouble) = (false, Some("no broker answers".to_owned()));
+        }),
+        (ConnectorState::Starting, "no subscription is connected (refused with 401); it goes on trying", |case| {
+            [OWNER, STANDBY].iter().for_each(|id| case.lose_feed(*id))
+        }),
+        (ConnectorState::Starting, "a node is being chosen for it", |case| case.assign(None, None)),
+    ];
+    for (state, message, change) in cases {
+        assert_eq!(judged(change), (state, message.to_owned(), true));
+    }
+    let nobody = judged(|case| {
+        case.assign(None, None);
+        [OWNER, STANDBY, SPARE].iter().for_each(|id| case.node(*id).up = false);
+    });
+    let message = "no node has it: 0 of 3 nodes are up, 0 take work; start or undrain one";
+    assert_eq!(nobody, (ConnectorState::Unassigned, message.to_owned(), true));
+}
