@@ -114,6 +114,38 @@ async fn a_complete_topic_holds() {
     assert_eq!(verdict.epochs, [1]);
 }
 
+/// Ctrl-C or a stopped container, with the feed at work: the newest messages are on their way, and more keep coming.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_verdict_asked_for_while_the_feed_runs_holds() {
+    let topic = Topic::new();
+    let supervisor = Supervisor::default();
+    let endless = feed::Args { count: None, ..feed_args() };
+    let server = FeedServer::start(endless, &supervisor.spawner()).await.expect("a feed");
+    let args = verify_args(&topic, Some(format!("http://{}", server.address())));
+    let stop = tokio::sync::Notify::new();
+    let writing = async {
+        let mut subscriber = Feed::start(&server.url("a"), &[]);
+        subscriber.opened().await;
+        let mut written = 0;
+        loop {
+            for frame in subscriber.frames(1).await {
+                topic.write(written, &frame.payload);
+                written += 1;
+                if written == COUNT {
+                    stop.notify_one();
+                }
+            }
+        }
+    };
+    let verifying = tokio::time::timeout(DEADLINE, verify::verify(&args, stop.notified()));
+    let verdict = tokio::select! {
+        verdict = verifying => verdict.expect("an end").expect("a verdict"),
+        never = writing => never,
+    };
+    assert!(verdict.holds() && verdict.foreign == 0, "{verdict:?}");
+    assert!(verdict.sent >= COUNT && verdict.written >= verdict.sent, "{verdict:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn missing_and_doubled_records_are_counted() {
     let verdict = run(|n| match n {

@@ -145,9 +145,11 @@ impl<'a> Condition<'a> {
     /// The owner goes on with an older configuration until its standby has taken its place.
     fn changing_over(&self, scene: &Scene, now: &Assignment, primary: &str) -> String {
         let secondary = now.standby.map_or_else(|| "a standby".to_owned(), |id| scene.node_name(id));
-        match self.standby.filter(|standby| !standby.subscription.connected) {
-            Some(standby) => {
-                let why = reason(&standby.subscription.last_error);
+        let subscription = self.standby.map(|standby| &standby.subscription);
+        // Without an error it is still connecting for the first time.
+        match subscription.filter(|subscription| !subscription.connected && !subscription.last_error.is_empty()) {
+            Some(subscription) => {
+                let why = reason(&subscription.last_error);
                 format!(
                     "the new configuration does not connect at {secondary}{why}; {primary} goes on with the old one: \
                      correct it"

@@ -202,42 +202,44 @@ impl Verifier {
         }
     }
 
-    /// Closes the books against the ranges `[from, to)` that were sent.
-    pub fn verdict(&self, covered: &[(u64, u64)]) -> Verdict {
+    /// Closes the books. What lies in the ranges `[from, to)` of `owed` must be there, what lies in those of `sent` may be:
+    /// the same ranges, unless the feed went on while the last records were read.
+    pub fn verdict(&self, owed: &[(u64, u64)], sent: &[(u64, u64)]) -> Verdict {
         let mut findings = self.findings.clone();
-        let mut expected_shared = vec![0_u64; self.shared.len()];
-        let (mut lost, mut duplicated, mut sent, mut met) = (0, 0, 0, 0);
-        for n in covered.iter().flat_map(|(from, to)| *from..*to) {
-            sent += 1;
-            match self.pattern.identity(n) {
-                Identity::Shared(index) => expected_shared[index] += 1,
-                Identity::Unique(n) => match self.sighting(n).times {
-                    0 => {
-                        lost += 1;
-                        find(&mut findings, || self.describe_lost(n));
-                    }
-                    times => {
-                        duplicated += u64::from(times) - 1;
-                        met += u64::from(times);
-                    }
-                },
+        let (mut lost, mut duplicated, mut met) = (0, 0, 0);
+        for n in numbers(owed) {
+            if let Identity::Unique(n) = self.pattern.identity(n)
+                && self.sighting(n).times == 0
+            {
+                lost += 1;
+                find(&mut findings, || self.describe_lost(n));
             }
         }
-        for (index, (&expected, &seen)) in expected_shared.iter().zip(&self.shared).enumerate() {
-            lost += expected.saturating_sub(seen);
-            duplicated += seen.saturating_sub(expected);
+        for n in numbers(sent) {
+            if let Identity::Unique(n) = self.pattern.identity(n) {
+                let times = u64::from(self.sighting(n).times);
+                duplicated += times.saturating_sub(1);
+                met += times;
+            }
+        }
+        let (least, most) = (self.repeats(owed), self.repeats(sent));
+        let mut lost_repeats = 0;
+        for (index, (&seen, (&least, &most))) in self.shared.iter().zip(least.iter().zip(&most)).enumerate() {
+            lost_repeats += least.saturating_sub(seen);
+            duplicated += seen.saturating_sub(most);
             met += seen;
-            if expected != seen {
+            if seen < least || seen > most {
+                let expected = if seen < least { least } else { most };
                 find(&mut findings, || {
                     format!("repeated payload {index}: sent {expected} times, written {seen} times")
                 });
             }
         }
+        lost += lost_repeats;
         let silences = self.silences.clone();
-        let (missing, repeats_within) = self.missing(covered);
-        let lost_repeats: u64 = expected_shared.iter().zip(&self.shared).map(|(e, s)| e.saturating_sub(*s)).sum();
+        let (missing, repeats_within) = self.missing(owed);
         Verdict {
-            sent,
+            sent: numbers(owed).count() as u64,
             written: self.written,
             lost,
             duplicated,
@@ -253,6 +255,17 @@ impl Verifier {
             missing_elsewhere: lost_repeats.saturating_sub(repeats_within),
             findings,
         }
+    }
+
+    /// How often each repeated payload lies in the ranges.
+    fn repeats(&self, ranges: &[(u64, u64)]) -> Vec<u64> {
+        let mut times = vec![0; self.shared.len()];
+        for n in numbers(ranges) {
+            if let Identity::Shared(index) = self.pattern.identity(n) {
+                times[index] += 1;
+            }
+        }
+        times
     }
 
     /// Runs of messages that are not in the topic, and how many covered repeats lie within them. A repeat between two
@@ -373,6 +386,10 @@ impl Verifier {
             *last = n;
         }
     }
+}
+
+fn numbers(ranges: &[(u64, u64)]) -> impl Iterator<Item = u64> {
+    ranges.iter().flat_map(|(from, to)| *from..*to)
 }
 
 fn find(findings: &mut Vec<String>, text: impl FnOnce() -> String) {

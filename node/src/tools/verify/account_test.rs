@@ -31,7 +31,7 @@ fn judge_as_stamped(records: &[(u64, Provenance)]) -> Verdict {
         let arrived_at_ms = 1_000 + offset as u64;
         verifier.record(&Record { partition: 0, offset, payload: &payload, provenance, arrived_at_ms });
     }
-    verifier.verdict(&[(0, SENT)])
+    verifier.verdict(&[(0, SENT)], &[(0, SENT)])
 }
 
 fn first(wanted: fn(&Identity) -> bool, from: u64) -> usize {
@@ -128,7 +128,7 @@ fn messages_that_nobody_was_sent_are_not_missed_and_others_are_foreign() {
     }
     write(b"something else", 150);
     write(b"{\"n\":18446744073709551615,\"seed\":5,\"pad\":\"\"}", 151);
-    let verdict = verifier.verdict(&[(0, 100), (150, 200)]);
+    let verdict = verifier.verdict(&[(0, 100), (150, 200)], &[(0, 100), (150, 200)]);
     assert_eq!((verdict.sent, verdict.lost, verdict.duplicated, verdict.foreign), (150, 0, 0, 2), "{verdict:?}");
     assert!(verdict.holds());
 }
@@ -149,7 +149,7 @@ fn what_is_missing_is_listed_in_runs() {
         let (offset, provenance) = (n as i64, None);
         verifier.record(&Record { partition: 0, offset, payload: &payload, provenance, arrived_at_ms: 0 });
     }
-    let verdict = verifier.verdict(&[(0, 100), (150, 200)]);
+    let verdict = verifier.verdict(&[(0, 100), (150, 200)], &[(0, 100), (150, 200)]);
     let [run] = verdict.missing[..] else { panic!("{:?}", verdict.missing) };
     assert_eq!((run.first, run.last, verdict.lost), (100, 149, 0), "nobody was sent them, and nobody has them");
 }
@@ -171,7 +171,7 @@ fn without_stamps_the_numbers_tell_the_order() {
         let payload = pattern.payload(n);
         verifier.record(&Record { partition: 0, offset, payload: &payload, provenance: None, arrived_at_ms: 0 });
     }
-    assert_eq!(verifier.verdict(&[(0, 50)]).reordered, 1);
+    assert_eq!(verifier.verdict(&[(0, 50)], &[(0, 50)]).reordered, 1);
 }
 
 #[test]
@@ -180,10 +180,38 @@ fn silences_are_listed_by_length_with_their_place() {
     for (offset, arrived_at_ms) in (0..).zip([1_000, 1_010, 1_310, 1_320, 2_320, 2_340]) {
         verifier.record(&Record { partition: 0, offset, payload: b"x", provenance: None, arrived_at_ms });
     }
-    let verdict = verifier.verdict(&[]);
+    let verdict = verifier.verdict(&[], &[]);
     assert_eq!(verdict.longest_silence_ms, 1_000);
     assert_eq!(
         verdict.silences,
         [Silence { from_ms: 1_320, ms: 1_000, offset: 4 }, Silence { from_ms: 1_010, ms: 300, offset: 2 }]
+    );
+}
+
+#[test]
+fn while_the_feed_goes_on_what_came_late_is_neither_lost_nor_doubled() {
+    let (owed, sent) = ([(0, 1_000)], [(0, SENT)]);
+    let judge = |numbers: &mut dyn Iterator<Item = u64>| {
+        let pattern = pattern();
+        let mut verifier = Verifier::new(pattern.clone());
+        for (offset, n) in (0..).zip(numbers) {
+            let payload = pattern.payload(n);
+            verifier.record(&Record { partition: 0, offset, payload: &payload, provenance: None, arrived_at_ms: 1 });
+        }
+        verifier.verdict(&owed, &sent)
+    };
+    let verdict = judge(&mut (0..1_500));
+    assert!(verdict.holds() && verdict.foreign == 0 && verdict.findings.is_empty(), "{verdict:?}");
+    assert_eq!(verdict.sent, 1_000);
+    for kind in [unique, shared] {
+        let missing = first(kind, 500) as u64;
+        assert_eq!(judge(&mut (0..1_000).filter(|n| *n != missing)).lost, 1);
+    }
+    let doubled = first(unique, 1_200) as u64;
+    assert_eq!(judge(&mut (0..1_500).flat_map(|n| vec![n; 1 + usize::from(n == doubled)])).duplicated, 1);
+    assert!(
+        judge(&mut (0..1_500).chain(1_600..SENT).chain(0..SENT).filter(|n| !unique(&pattern().identity(*n))))
+            .duplicated
+            > 0
     );
 }

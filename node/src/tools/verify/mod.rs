@@ -8,7 +8,7 @@ mod topic;
 
 use std::{path::PathBuf, time::Duration};
 
-use rdkafka::Message as _;
+use rdkafka::{Message as _, message::BorrowedMessage};
 use tokio::{
     sync::watch,
     time::{Instant, sleep},
@@ -28,6 +28,10 @@ use topic::{TopicReader, provenance};
 const LEDGER_INTERVAL: Duration = Duration::from_millis(250);
 /// One wait for a record.
 const STEP: Duration = Duration::from_millis(50);
+/// What was sent before the order to stop may still be on its way for so long. Below the 10 s after which an engine kills.
+const LAST_WAIT: Duration = Duration::from_secs(3);
+/// Between two looks whether it has come.
+const LAST_LOOK: Duration = Duration::from_millis(100);
 /// Between two lines of progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -167,16 +171,23 @@ pub async fn verify(args: &Args, stop: impl Future<Output = ()>) -> Result<Verdi
     };
     let wait = Duration::from_millis(args.topic_wait_ms);
     let mut reader = TopicReader::open(&args.bootstrap, &args.topic, args.partition, wait).await?;
-    let mut verifier = Verifier::new(pattern);
+    let mut books = Books { verifier: Verifier::new(pattern), clock: ArrivalClock::new() };
     let known = watch::Sender::new(truth);
-    tokio::select! {
-        () = read(args, &mut reader, &mut verifier, known.subscribe()) => {}
-        () = watch_ledger(args.feed.as_deref(), &known) => {}
-        () = stop => {}
+    let stopped = tokio::select! {
+        () = read(args, &mut reader, &mut books, known.subscribe()) => false,
+        () = watch_ledger(args.feed.as_deref(), &known) => false,
+        () = stop => true,
+    };
+    let mut owed = known.borrow().clone();
+    let mut sent = owed.clone();
+    if stopped && !owed.finished {
+        // The feed goes on. What it had sent by now is owed; what it sends until the last record is read may be there.
+        owed = look(args, owed).await;
+        read_last(&owed, &mut reader, &mut books).await;
+        sent = look(args, owed.clone()).await;
     }
-    let truth = known.borrow().clone();
-    let mut verdict = verifier.verdict(&truth.covered);
-    if let Some((began_at_ms, rate)) = truth.schedule {
+    let mut verdict = books.verifier.verdict(&owed.covered, &sent.covered);
+    if let Some((began_at_ms, rate)) = owed.schedule {
         let due_ms = |n: u64| began_at_ms + (n as f64 * 1_000.0 / rate) as u64;
         for missing in &mut verdict.missing {
             (missing.from_ms, missing.to_ms) = (due_ms(missing.first), due_ms(missing.last));
@@ -203,19 +214,37 @@ async fn watch_ledger(url: Option<&str>, known: &watch::Sender<Truth>) {
     }
 }
 
-async fn read(args: &Args, reader: &mut TopicReader, verifier: &mut Verifier, truth: watch::Receiver<Truth>) {
-    let clock = ArrivalClock::new();
+/// The ledger as it is now, or as it was known.
+async fn look(args: &Args, known: Truth) -> Truth {
+    match &args.feed {
+        Some(url) => remote::ledger(url).await.map_or(known, |ledger| Truth::from(&ledger)),
+        None => known,
+    }
+}
+
+/// Reads on until all that is owed has come, or for the last wait.
+async fn read_last(owed: &Truth, reader: &mut TopicReader, books: &mut Books) {
+    let began = Instant::now();
+    while books.verifier.verdict(&owed.covered, &owed.covered).lost > 0 && began.elapsed() < LAST_WAIT {
+        let look = Instant::now();
+        while look.elapsed() < LAST_LOOK {
+            if let Some(message) = reader.next(STEP).await {
+                books.record(&message);
+            }
+        }
+    }
+}
+
+async fn read(args: &Args, reader: &mut TopicReader, books: &mut Books, truth: watch::Receiver<Truth>) {
     let (mut last_arrival, mut last_progress) = (Instant::now(), Instant::now());
     // Closing the books costs a look at every message: once per number of records is enough.
     let mut closed_at = None;
     loop {
         if let Some(message) = reader.next(STEP).await {
-            let (partition, offset) = (message.partition(), message.offset());
-            let payload = message.payload().unwrap_or_default();
-            let (provenance, arrived_at_ms) = (provenance(&message), clock.now_ms());
-            verifier.record(&Record { partition, offset, payload, provenance, arrived_at_ms });
+            books.record(&message);
             last_arrival = Instant::now();
         }
+        let verifier = &books.verifier;
         let quiet = last_arrival.elapsed();
         if quiet >= STEP {
             let truth = truth.borrow();
@@ -230,7 +259,7 @@ async fn read(args: &Args, reader: &mut TopicReader, verifier: &mut Verifier, tr
             let enough = verifier.written() >= truth.sent && closed_at != Some(verifier.written());
             if truth.finished && settled && enough {
                 closed_at = Some(verifier.written());
-                if verifier.verdict(&truth.covered).lost == 0 {
+                if verifier.verdict(&truth.covered, &truth.covered).lost == 0 {
                     return;
                 }
             }
@@ -239,6 +268,24 @@ async fn read(args: &Args, reader: &mut TopicReader, verifier: &mut Verifier, tr
             last_progress = Instant::now();
             eprintln!("sent={} written={}", truth.borrow().sent, verifier.written());
         }
+    }
+}
+
+/// The books, and the clock that dates what is entered.
+struct Books {
+    verifier: Verifier,
+    clock: ArrivalClock,
+}
+
+impl Books {
+    fn record(&mut self, message: &BorrowedMessage<'_>) {
+        self.verifier.record(&Record {
+            partition: message.partition(),
+            offset: message.offset(),
+            payload: message.payload().unwrap_or_default(),
+            provenance: provenance(message),
+            arrived_at_ms: self.clock.now_ms(),
+        });
     }
 }
 
