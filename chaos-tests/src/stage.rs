@@ -22,6 +22,8 @@ use crate::{
 pub const CONNECTOR: &str = "prices";
 /// Fewer messages a second than this before a fault prove nothing.
 const TRAFFIC_MIN: f64 = 100.0;
+/// Runs of missing messages that are printed of a broken stage.
+const MISSING_SHOWN_MAX: usize = 10;
 /// A silence that begins later after a fault is not its.
 const SILENCE_BEGINS_MS_MAX: u64 = 5_000;
 const VERDICT_MAX: Duration = Duration::from_secs(120);
@@ -217,6 +219,7 @@ impl Stage {
         let unsettled = seen.recoveries.iter().any(|r| r.took_ms.is_none());
         if (broken || unsettled) && !broken_on_purpose {
             seen.events.iter().for_each(|event| eprintln!("{event}"));
+            seen.books.missing.iter().take(MISSING_SHOWN_MAX).for_each(|missing| eprintln!("{missing}"));
             cluster.keep();
         }
         Ok(seen)

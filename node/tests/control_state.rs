@@ -265,6 +265,7 @@ fn a_lost_update_is_refused_and_no_change_makes_no_revision() {
     };
     assert_eq!(run(&mut state, 6, update(4)), Outcome::Done { revision: 6 });
     assert_eq!(run(&mut state, 7, update(4)), Outcome::Conflict { expected: 4, actual: 6 });
+    assert_eq!(run(&mut state, 7, update(6)), Outcome::Done { revision: 6 }, "it is so already");
     let running = Command::SetTarget { name: "c".to_owned(), target: TargetState::Running };
     assert_eq!(run(&mut state, 8, running), Outcome::Done { revision: 6 });
     let delete = Command::DeleteConnector { name: "c".to_owned(), expected_revision: 0 };

@@ -1,6 +1,7 @@
 //! The numbered A/B feed and the independent verifier, as processes of the product's own binary.
 
 use std::{
+    fmt,
     io::{Read as _, Write as _},
     net::{IpAddr, SocketAddr},
     path::Path,
@@ -162,6 +163,13 @@ pub struct Missing {
     pub last: u64,
     pub from_ms: u64,
     pub to_ms: u64,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { first, last, from_ms, to_ms } = self;
+        write!(f, "messages {first} to {last}, sent from {from_ms} to {to_ms} ms, are missing")
+    }
 }
 
 /// Time without a record for the follower, in milliseconds since 1970 and of length.

@@ -81,6 +81,7 @@ pub const ALL: &[&dyn Story] = &[
     &planned::Planned::Move,
     &planned::Planned::Configuration,
     &planned::Planned::BadConfiguration,
+    &planned::Planned::KillInChangeover,
     &rolling_restart::RollingRestart,
     &bad_store::BadStore::WithoutLog,
     &bad_store::BadStore::Empty,

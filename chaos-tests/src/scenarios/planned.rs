@@ -8,6 +8,7 @@ use rand::{Rng as _, rngs::StdRng};
 
 use crate::{
     harness::{let_pass, wait_for},
+    invariants::Invariant,
     stage::{CONNECTOR, Stage},
     story::{Facts, Story},
 };
@@ -18,11 +19,16 @@ const INTERVAL_KEY: &str = "twinfeed.commit.interval.ms";
 /// For how long a stream with a bad configuration is watched.
 const WATCHED: Duration = Duration::from_secs(2);
 
+/// A changeover takes about half a second.
+const DIES_AFTER_MS: std::ops::Range<u64> = 0..900;
+
 pub(super) enum Planned {
     /// `failover`, back and forth.
     Move,
     /// A new configuration that works: both nodes run it in the end.
     Configuration,
+    /// A node dies on the way: two faults at once, as the stream is at risk while its standby begins anew.
+    KillInChangeover,
     /// One that cannot work, corrected later: the owner goes on with the old one.
     BadConfiguration,
 }
@@ -33,6 +39,10 @@ impl Story for Planned {
             Self::Move => Facts::new("planned-move", &[36], "the owner is moved on request, make before break"),
             Self::Configuration => {
                 Facts::new("new-configuration", &[36], "the connector is configured anew, the standby first")
+            }
+            Self::KillInChangeover => {
+                let tells = "the connector is configured anew, and a moment later owner or standby dies";
+                return Facts { invariants: Invariant::REPORTED, ..Facts::new("kill-in-changeover", &[5], tells) };
             }
             Self::BadConfiguration => {
                 Facts::new("bad-configuration", &[36], "the connector gets URLs where nobody listens, and back the old")
@@ -50,12 +60,18 @@ impl Story for Planned {
                 stage.wait_new_owner(roles.epoch).map(drop)
             }
             Self::Configuration => {
-                let config = &stage.cluster.admin.connector(CONNECTOR)?.config;
-                let present: u64 = config.get(INTERVAL_KEY).map_or(Ok(10), |ms| ms.parse())?;
-                let next = if present == 10 { random.random_range(5..10) } else { 10 };
-                stage.fault(&format!("commit every {next} ms instead of {present} ms, owner {}", roles.owner));
-                stage.cluster.admin.configure(CONNECTOR, &[(INTERVAL_KEY, next.to_string())])?;
-                stage.wait_new_owner(roles.epoch).map(drop)
+                configure(stage, random, &roles.owner)?;
+                let now = stage.wait_new_owner(roles.epoch)?;
+                ensure!(now.owner == roles.standby, "{} was reopened in place", roles.owner);
+                Ok(())
+            }
+            Self::KillInChangeover => {
+                configure(stage, random, &roles.owner)?;
+                let_pass(Duration::from_millis(random.random_range(DIES_AFTER_MS)));
+                let victim = if random.random() { roles.owner } else { roles.standby };
+                stage.cluster.kill(&victim)?;
+                stage.wait_down(&victim)?;
+                stage.cluster.start_node(&victim)
             }
             Self::BadConfiguration => {
                 let urls = |a: String, b: String| [("websocket.url", a), ("twinfeed.websocket.secondary.url", b)];
@@ -77,4 +93,13 @@ impl Story for Planned {
             }
         }
     }
+}
+
+/// A configuration that works as well as the present one.
+fn configure(stage: &mut Stage, random: &mut StdRng, owner: &str) -> Result<()> {
+    let config = &stage.cluster.admin.connector(CONNECTOR)?.config;
+    let present: u64 = config.get(INTERVAL_KEY).map_or(Ok(10), |ms| ms.parse())?;
+    let next = if present == 10 { random.random_range(5..10) } else { 10 };
+    stage.fault(&format!("commit every {next} ms instead of {present} ms, owner {owner}"));
+    stage.cluster.admin.configure(CONNECTOR, &[(INTERVAL_KEY, next.to_string())])
 }

@@ -17,16 +17,19 @@ use super::{
     paging::{Page, token_after},
     status::{self, Subject},
 };
-use crate::model::{
-    command::Command,
-    connector::{Config, TargetState},
-    spec::{ConnectorSpec, Warning},
+use crate::{
+    kafka,
+    model::{
+        command::Command,
+        connector::{Config, TargetState},
+        ids::WriterId,
+        spec::{ConnectorSpec, FieldError, Warning},
+        spec_keys::PRODUCER_OVERRIDE_PREFIX,
+    },
 };
 
 /// A page ends early at this size: clients accept messages of 4 MiB.
 const PAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
-const REOPENS: &str = "another topic, other subscription messages, or one subscription only: the stream is reopened, what the \
-                       feed sends meanwhile is not read, and a gap event has its bounds";
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -199,8 +202,8 @@ impl Admin {
         let merged = changes::merge(&stored.config, &request)?;
         let (next, mut warnings) = checked(&name, &merged.config)?;
         let rolls = ConnectorSpec::parse(&name, &stored.config).is_ok_and(|(present, _)| present.rolls_to(&next));
-        if !rolls && stored.target == TargetState::Running && merged.config != stored.config {
-            warnings.push(REOPENS.to_owned());
+        if stored.target == TargetState::Running && merged.config != stored.config {
+            warnings.extend(interruption(&scene, &stored.writer, rolls).map(str::to_owned));
         }
         if request.validate_only {
             check_etag(expected, stored.revision, subject)?;
@@ -230,8 +233,31 @@ pub(super) fn show(scene: &Scene, name: &str) -> Result<admin::Connector, Status
 
 fn checked(name: &str, config: &Config) -> Result<(ConnectorSpec, Vec<String>), Status> {
     let (spec, warnings) = ConnectorSpec::parse(name, config).map_err(|errors| status::invalid_config(name, errors))?;
+    let refused = spec.producer_overrides.iter().filter_map(|(key, value)| {
+        let message = kafka::check_property(key, value).err()?.to_string();
+        Some(FieldError { key: format!("{PRODUCER_OVERRIDE_PREFIX}{key}"), message, hint: String::new() })
+    });
+    let refused: Vec<FieldError> = refused.collect();
+    if !refused.is_empty() {
+        return Err(status::invalid_config(name, refused));
+    }
     let line = |warning: Warning| format!("{}: {}", warning.key, warning.message);
     Ok((spec, warnings.into_iter().map(line).collect()))
+}
+
+/// Why a change of a running connector interrupts its stream, if it does.
+fn interruption(scene: &Scene, writer: &WriterId, rolls: bool) -> Option<&'static str> {
+    let assignment = scene.state.writers().get(writer).and_then(|writer| writer.assignment.as_ref());
+    if !rolls {
+        return Some(
+            "another topic, other subscription messages, or one subscription only: the stream is reopened, what the feed \
+             sends meanwhile is not read, and a gap event has its bounds",
+        );
+    }
+    assignment.is_some_and(|assignment| assignment.standby.is_none()).then_some(
+        "no standby is there to take it over: the stream is reopened, what the feed sends meanwhile is not read, and a gap \
+         event has its bounds",
+    )
 }
 
 fn check_etag(expected: u64, actual: u64, subject: Subject<'_>) -> Result<(), Status> {

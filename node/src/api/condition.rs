@@ -132,19 +132,36 @@ impl<'a> Condition<'a> {
         }
         if !owner.delivering {
             let why = owner.trouble.clone().unwrap_or_else(|| "it waits for Kafka to open its producer".to_owned());
-            return (ConnectorState::Starting, format!("{owner_name} cannot deliver yet: {why}; it goes on trying"));
+            let held_back = self.held_back(connector, owner);
+            let text = format!("{owner_name} cannot deliver yet: {why}; it goes on trying{held_back}");
+            return (ConnectorState::Starting, text);
         }
         let connected = |report: Option<&WriterReport>| report.is_some_and(|report| report.subscription.connected);
         if !connected(self.owner) && !connected(self.standby) {
             let why = reason(&owner.subscription.last_error);
             return (ConnectorState::Starting, format!("no subscription is connected{why}; it goes on trying"));
         }
-        (ConnectorState::Running, self.shortfall(scene, now, owner))
+        (ConnectorState::Running, self.shortfall(scene, connector, now, owner))
+    }
+
+    /// What else can be done where the owner has to write what it holds before it may take over a new configuration.
+    fn held_back(&self, connector: &Connector, owner: &WriterReport) -> String {
+        if self.is_outdated(owner) {
+            let command = format!("wsctl connector restart {}", connector.name);
+            format!(", with the old configuration; the new one at once, without what waits: {command}")
+        } else {
+            String::new()
+        }
     }
 
     /// The owner goes on with an older configuration until its standby has taken its place.
     fn changing_over(&self, scene: &Scene, now: &Assignment, primary: &str) -> String {
         let secondary = now.standby.map_or_else(|| "a standby".to_owned(), |id| scene.node_name(id));
+        if let Some(why) = self.standby.and_then(|standby| standby.failed.as_ref()) {
+            return format!(
+                "the new configuration fails at {secondary} ({why}); {primary} goes on with the old one: correct it"
+            );
+        }
         let subscription = self.standby.map(|standby| &standby.subscription);
         // Without an error it is still connecting for the first time.
         match subscription.filter(|subscription| !subscription.connected && !subscription.last_error.is_empty()) {
@@ -162,14 +179,15 @@ impl<'a> Condition<'a> {
     }
 
     /// What a running connector lacks.
-    fn shortfall(&self, scene: &Scene, now: &Assignment, owner: &WriterReport) -> String {
+    fn shortfall(&self, scene: &Scene, connector: &Connector, now: &Assignment, owner: &WriterReport) -> String {
+        let held_back = self.held_back(connector, owner);
         if let Some(trouble) = &owner.trouble {
-            return format!("{trouble}; it goes on trying");
+            return format!("{trouble}; it goes on trying{held_back}");
         }
         if owner.stalled_ms >= STALL_SHOWN_MS_MIN {
             let (name, seconds) = (scene.node_name(now.owner), owner.stalled_ms / 1_000);
             return format!(
-                "{name} has waited {seconds} s for Kafka; nothing lost (kept in memory), it goes on trying"
+                "{name} has waited {seconds} s for Kafka; nothing lost (kept in memory), it goes on trying{held_back}"
             );
         }
         if self.redundancy == Redundancy::Single || self.redundant() {

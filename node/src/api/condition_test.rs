@@ -113,7 +113,7 @@ fn a_redundant_stream_needs_no_words() {
 #[test]
 fn a_running_stream_says_what_it_lacks_and_that_nothing_is_lost() {
     type Change = fn(&mut Case);
-    let cases: [(&str, Change); 9] = [
+    let cases: [(&str, Change); 10] = [
         ("primary at n1 is not connected (refused with 401); nothing lost (secondary active)", |case| {
             case.lose_feed(OWNER);
         }),
@@ -132,6 +132,10 @@ fn a_running_stream_says_what_it_lacks_and_that_nothing_is_lost() {
             case.assign(Some(OWNER), None);
         }),
         ("n1 goes on with the old configuration until n2 takes over with the new one", Case::configure),
+        ("n1 goes on with the old configuration until a standby takes over with the new one", |case| {
+            case.configure();
+            case.assign(Some(OWNER), None);
+        }),
         (
             "the new configuration does not connect at n2 (refused with 401); n1 goes on with the old one: correct it",
             |case| {
@@ -146,6 +150,26 @@ fn a_running_stream_says_what_it_lacks_and_that_nothing_is_lost() {
     let waits = judged(|case| case.report(OWNER).stalled_ms = STALL_SHOWN_MS_MIN);
     let message = "n1 has waited 2 s for Kafka; nothing lost (kept in memory), it goes on trying";
     assert_eq!(waits, (ConnectorState::Running, message.to_owned(), false));
+}
+
+#[test]
+fn an_owner_that_waits_names_the_command_that_applies_a_new_configuration_at_once() {
+    let text = "with the old configuration; the new one at once, without what waits: wsctl connector restart trades";
+    let waits = judged(|case| {
+        case.configure();
+        case.report(OWNER).stalled_ms = STALL_SHOWN_MS_MIN;
+    });
+    let opens = judged(|case| {
+        case.configure();
+        case.report(OWNER).delivering = false;
+    });
+    assert!(waits.1.ends_with(text) && opens.1.ends_with(text), "{waits:?} {opens:?}");
+    let fails = judged(|case| {
+        case.configure();
+        case.report(STANDBY).failed = Some("no such secret".to_owned());
+    });
+    let text = "the new configuration fails at n2 (no such secret); n1 goes on with the old one: correct it";
+    assert_eq!(fails, (ConnectorState::Running, text.to_owned(), true));
 }
 
 #[test]

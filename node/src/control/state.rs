@@ -151,7 +151,9 @@ impl State {
                     return outcome;
                 }
                 let change = |c: &mut Connector| c.config.clone_from(config);
-                if self.rolls(name, *rolls_from) {
+                if self.connectors.get(name).is_some_and(|connector| connector.config == *config) {
+                    self.keep_connector(name, *expected_revision)
+                } else if self.rolls(name, *rolls_from) {
                     self.change_connector(name, *expected_revision, Stamp { log_index, at_ms }, change)
                 } else {
                     self.reopen_connector(name, *expected_revision, Stamp { log_index, at_ms }, change)
@@ -279,6 +281,17 @@ impl State {
         connector.revision = stamp.log_index;
         connector.updated_at_ms = stamp.at_ms;
         Outcome::Done { revision: stamp.log_index }
+    }
+
+    /// A change that changes nothing makes no revision: whoever applies a configuration again and again interrupts nobody.
+    fn keep_connector(&self, name: &str, expected_revision: u64) -> Outcome {
+        match self.connectors.get(name) {
+            None => no_connector(name),
+            Some(connector) if expected_revision != 0 && expected_revision != connector.revision => {
+                Outcome::Conflict { expected: expected_revision, actual: connector.revision }
+            }
+            Some(connector) => Outcome::Done { revision: connector.revision },
+        }
     }
 
     /// The same where owner and standby begin anew at once. Sequences are dense per epoch, so that needs a new one.

@@ -7,12 +7,18 @@ use std::collections::BTreeMap;
 use super::facts::{Pair, Reports, STALLED_MS_MAX, pairs};
 use crate::{
     control::State,
-    model::ids::{Epoch, WriterId},
+    model::{
+        ids::{Epoch, WriterId},
+        report::WriterReport,
+    },
 };
 
 /// An owner whose standby delivers under the new configuration and is not redundant by then is reopened in place: the two
 /// do not read the same any more, so there is nothing that waiting could save.
 pub(super) const UNMATCHED_MS_MAX: u64 = 15_000;
+/// Fewer frames than this may be too few to match subscriptions by, which wants 64 good ones at most. A configuration that
+/// connects and brings nothing never gets there, which is right: it would silence the stream.
+pub(super) const UNMATCHED_FRAMES_MIN: u64 = 512;
 
 /// Since when each writer could have changed over, by the revision that it waits for.
 #[derive(Debug, Default)]
@@ -32,17 +38,12 @@ impl Changeovers {
     }
 
     fn is_due(&mut self, pair: &Pair<'_>, now_ms: u64) -> bool {
-        let Some(owner) = pair.owner else { return false };
-        // Nothing is left to interrupt, and the new configuration may be what mends it.
-        if owner.failed.is_some() {
+        // Nothing is left to interrupt or to forget, and the new configuration may be what mends it.
+        let is_idle = |owner: &WriterReport| !owner.delivering && owner.unacked_records + owner.retained_frames == 0;
+        if pair.owner.is_some_and(|owner| owner.failed.is_some() && is_idle(owner)) {
             return true;
         }
-        // What waits for Kafka would be forgotten, and nobody else may hold it.
-        let commits = owner.delivering && owner.stalled_ms < STALLED_MS_MAX;
-        // A standby that the new configuration cannot bring up is the best reason to leave the owner alone.
-        let is_refuted =
-            pair.assignment.standby.is_some() && !pair.standby.is_some_and(|standby| standby.subscription.connected);
-        if !commits || is_refuted {
+        if !is_unmatched(pair) {
             self.since_ms.remove(pair.writer);
             return false;
         }
@@ -55,4 +56,13 @@ impl Changeovers {
     pub(super) fn clear(&mut self) {
         self.since_ms.clear();
     }
+}
+
+/// Whether both deliver, each under its configuration, which is when waiting for a match has an end. An owner that does not
+/// commit holds what would be forgotten; a standby that brings nothing is the best reason to leave the owner alone.
+fn is_unmatched(pair: &Pair<'_>) -> bool {
+    let commits = |owner: &WriterReport| owner.delivering && owner.stalled_ms < STALLED_MS_MAX;
+    let brings =
+        |standby: &WriterReport| standby.subscription.connected && standby.frames_received >= UNMATCHED_FRAMES_MIN;
+    pair.owner.is_some_and(commits) && pair.present_standby().is_some_and(brings)
 }

@@ -53,13 +53,22 @@ pub(super) struct Pair<'a> {
 impl Pair<'_> {
     /// The owner goes on with an older configuration than the stored one. Nodes of older versions do not say what they run.
     pub(super) fn is_outdated(&self) -> bool {
-        self.owner.is_some_and(|owner| owner.revision > 0 && Some(owner.revision) < self.revision)
+        self.owner.is_some_and(|owner| !owner.needs_epoch && !self.runs_newest(owner))
+    }
+
+    fn runs_newest(&self, report: &WriterReport) -> bool {
+        report.revision == 0 || Some(report.revision) >= self.revision
+    }
+
+    /// The standby under the stored configuration: one that is about to begin anew has nothing to offer.
+    pub(super) fn present_standby(&self) -> Option<&WriterReport> {
+        self.standby.filter(|standby| self.runs_newest(standby))
     }
 
     /// The standby could take over now without loss, as both see it: either alone may not have noticed yet that the
     /// standby began anew. What the owner had with a former standby says nothing about the present one.
     fn is_redundant(&self) -> bool {
-        let (Some(owner), Some(standby)) = (self.owner, self.standby) else { return false };
+        let (Some(owner), Some(standby)) = (self.owner, self.present_standby()) else { return false };
         owner.redundant && owner.standby == self.assignment.standby && standby.redundant
     }
 }
@@ -100,6 +109,7 @@ fn writer_facts(state: &State, reports: &Reports, id: &WriterId, writer: &Writer
     let pair = pair(state, reports, id, writer);
     let pair = pair.as_ref();
     let (owner, standby) = (pair.and_then(|pair| pair.owner), pair.and_then(|pair| pair.standby));
+    let present = pair.and_then(Pair::present_standby);
     // Paused connectors read nothing, so there is nothing that a move could lose.
     let reading = connectors.iter().any(|connector| connector.target == TargetState::Running);
     WriterFacts {
@@ -109,11 +119,13 @@ fn writer_facts(state: &State, reports: &Reports, id: &WriterId, writer: &Writer
         assignment: writer.assignment.clone(),
         wanted_owner: writer.wanted_owner,
         redundant: !reading || pair.is_some_and(Pair::is_redundant),
-        outdated: pair.is_some_and(|pair| pair.is_outdated() && standby.map(|s| s.revision) == pair.revision),
+        // One that does not reach Kafka with the new configuration would deliver nothing.
+        outdated: pair.is_some_and(Pair::is_outdated) && present.is_some_and(|standby| standby.kafka_connected),
         owner_delivers: owner.map(|report| !report.needs_epoch && report.stalled_ms < STALLED_MS_MAX),
         standby_ready: owner.zip(standby).is_some_and(|(owner, standby)| {
             // An owner that lost its memory holds nothing: its standby is the better one even while Kafka is away.
-            standby.subscription.connected && (owner.needs_epoch || could_deliver(owner, standby))
+            standby.subscription.connected
+                && (owner.needs_epoch || present.is_some_and(|standby| could_deliver(owner, standby)))
         }),
         // A crash is never held.
         hold: owner.is_some_and(|report| !report.needs_epoch),
@@ -146,7 +158,7 @@ pub(super) fn restarted_owners(state: &State, reports: &Reports) -> Vec<(WriterI
 #[cfg(test)]
 mod tests {
     use super::{
-        super::changeover::{Changeovers, UNMATCHED_MS_MAX},
+        super::changeover::{Changeovers, UNMATCHED_FRAMES_MIN, UNMATCHED_MS_MAX},
         *,
     };
     use crate::model::{
@@ -217,11 +229,20 @@ mod tests {
         assert_eq!(due_at(&times, &|owner, _| owner.revision = NEWEST), [0, 0, 0], "nothing to change");
         let broken = |_: &mut WriterReport, standby: &mut WriterReport| standby.subscription.connected = false;
         assert_eq!(due_at(&times, &broken), [0, 0, 0], "the new configuration does not work");
+        let silent = |owner: &mut WriterReport, standby: &mut WriterReport| {
+            (owner.redundant, standby.frames_received) = (false, UNMATCHED_FRAMES_MIN - 1);
+        };
+        assert_eq!(due_at(&times, &silent), [0, 0, 0], "there was nothing yet to match");
         let failed = |owner: &mut WriterReport, _: &mut WriterReport| {
             owner.delivering = false;
             owner.failed = Some("the topic is gone".to_owned());
         };
         assert_eq!(due_at(&times, &failed), [1, 1, 1], "nothing left to interrupt");
+        let holding = |owner: &mut WriterReport, standby: &mut WriterReport| {
+            failed(owner, standby);
+            owner.unacked_records = 1;
+        };
+        assert_eq!(due_at(&times, &holding), [0, 0, 0], "what it holds is written once the cause is mended");
         let opening = |owner: &mut WriterReport, _: &mut WriterReport| owner.delivering = false;
         assert_eq!(due_at(&times, &opening), [0, 0, 0], "it may hold what nobody else has");
         let waiting = |owner: &mut WriterReport, _: &mut WriterReport| {
@@ -241,7 +262,8 @@ mod tests {
     /// The standby has taken over a configuration that the owner has not, and both call it redundant.
     fn outdated(owner: &mut WriterReport, standby: &mut WriterReport) {
         (owner.revision, owner.standby, owner.redundant) = (1, Some(STANDBY), true);
-        (standby.revision, standby.redundant) = (NEWEST, true);
+        (standby.revision, standby.redundant, standby.kafka_connected) = (NEWEST, true, true);
+        standby.frames_received = UNMATCHED_FRAMES_MIN;
     }
 
     #[test]
@@ -256,9 +278,24 @@ mod tests {
         assert_eq!(but(|owner, _| owner.revision = NEWEST), Some(OWNER), "nothing to do");
         assert_eq!(but(|owner, _| owner.revision = 0), Some(OWNER), "a node that does not say what it runs");
         assert_eq!(but(|_, standby| standby.revision = 1), Some(OWNER), "the standby has not taken it over yet");
+        assert_eq!(but(|_, standby| standby.kafka_connected = false), Some(OWNER), "it could not deliver");
         assert_eq!(but(|owner, _| owner.redundant = false), Some(OWNER));
         assert_eq!(but(|_, standby| standby.redundant = false), Some(OWNER), "the owner speaks of its former life");
         assert_eq!(but(|owner, _| owner.standby = Some(3)), Some(OWNER), "the owner speaks of a former standby");
+    }
+
+    #[test]
+    fn nothing_is_moved_to_a_standby_that_is_about_to_begin_anew() {
+        let stale = |owner: &mut WriterReport, standby: &mut WriterReport| {
+            outdated(owner, standby);
+            (owner.stalled_ms, standby.kafka_reached_ms, standby.revision) = (STALLED_MS_MAX, STALLED_MS_MAX, 1);
+        };
+        assert_eq!(owner_after(false, stale), Some(OWNER));
+        let (state, reports) = scene(|owner, standby| {
+            outdated(owner, standby);
+            standby.revision = 1;
+        });
+        assert!(writers(&state, &reports, |_| false).iter().all(|facts| !facts.redundant), "a planned move waits, too");
     }
 
     #[test]

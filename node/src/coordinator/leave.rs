@@ -10,9 +10,8 @@ use tokio::{
 };
 
 use crate::{
-    control::State,
+    control::{self, State},
     model::{
-        connector::Assignment,
         ids::{NodeId, WriterId},
         report::{ClusterView, Role},
     },
@@ -54,10 +53,10 @@ impl Leaving {
     }
 }
 
+/// What runs here as owner; a paused writer keeps its assignment and runs nowhere.
 fn owned(state: &State, me: NodeId) -> Vec<WriterId> {
-    let mine = |assignment: &Assignment| assignment.owner == me;
-    let writers = state.writers().iter();
-    writers.filter(|(_, writer)| writer.assignment.as_ref().is_some_and(mine)).map(|(id, _)| id.clone()).collect()
+    let is_mine = |id: &&WriterId| control::role(state, me, id).is_some_and(|spec| spec.role == Role::Owner);
+    state.writers().keys().filter(is_mine).cloned().collect()
 }
 
 /// Nobody is there to move anything to.

@@ -127,6 +127,14 @@ async fn a_new_owner_that_failed_or_has_nothing_to_do_is_not_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_paused_stream_keeps_nobody() {
+    let mut scene = Scene::new();
+    scene.apply(Command::SetTarget { name: "prices".to_owned(), target: TargetState::Paused });
+    scene.view.send_modify(|view| view.nodes.values_mut().for_each(|node| node.report.writers.clear()));
+    assert!(poll!(pin!(scene.leaving().leave())).is_ready());
+}
+
+#[tokio::test(start_paused = true)]
 async fn nobody_is_waited_for_longer_than_the_limits() {
     let mut scene = Scene::new();
     let (began, leave) = (Instant::now(), scene.leaving().leave());

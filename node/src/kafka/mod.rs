@@ -15,7 +15,7 @@ mod tail;
 mod topic;
 
 pub use error::{Error, Retry};
-pub use options::{Options, Target};
+pub use options::{Options, Target, check_property};
 pub use producer::{Committed, FencedProducer, Warm};
 pub use record::OutRecord;
 pub use tail::{EndOffsets, Tail, TailReader, TailRecord};

@@ -120,16 +120,7 @@ impl Options {
         if self.bootstrap.trim().is_empty() {
             return Err(rejected("kafka bootstrap", "it is empty; give host:port"));
         }
-        for (key, value) in &self.properties {
-            if !is_allowed(key) {
-                return Err(rejected(format!("property {key}"), why_refused(key)));
-            }
-            let taken = ClientConfig::new().set(key, value).create_native_config();
-            if taken.is_err() {
-                return Err(rejected(format!("property {key}"), "librdkafka does not take its name or its value"));
-            }
-        }
-        Ok(())
+        self.properties.iter().try_for_each(|(key, value)| check_property(key, value))
     }
 
     /// Returns the largest record that the client takes, in bytes.
@@ -201,6 +192,17 @@ fn is_allowed(key: &str) -> bool {
         || ALLOWED_FOR_PRODUCERS.contains(&key)
         || (ALLOWED_FAMILIES.iter().any(|family| key.starts_with(family))
             && !REFUSED_FAMILIES.iter().any(|family| key.starts_with(family)))
+}
+
+/// Checks one property that is to be passed through to librdkafka.
+pub fn check_property(key: &str, value: &str) -> Result<(), Error> {
+    if !is_allowed(key) {
+        return Err(rejected(format!("property {key}"), why_refused(key)));
+    }
+    match ClientConfig::new().set(key, value).create_native_config() {
+        Ok(_) => Ok(()),
+        Err(_) => Err(rejected(format!("property {key}"), "librdkafka does not take its name or its value")),
+    }
 }
 
 fn why_refused(key: &str) -> &'static str {

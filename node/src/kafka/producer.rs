@@ -7,7 +7,11 @@
 
 use std::{
     collections::VecDeque,
-    sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -56,6 +60,8 @@ struct Door {
 #[derive(Debug)]
 pub struct Warm {
     commands: Sender<Command>,
+    /// Says nothing but itself, so Relaxed is enough.
+    connected: Arc<AtomicBool>,
     target: Target,
     bytes_max: usize,
 }
@@ -95,13 +101,15 @@ impl FencedProducer {
         let first = Client::create(options, transactional_id, target)?;
         let second = Client::create(options, transactional_id, target)?;
         let (commands, inbox) = mpsc::channel();
+        let connected = Arc::new(AtomicBool::new(false));
+        let tell = Arc::clone(&connected);
         let door =
             Door { options: options.clone(), transactional_id: transactional_id.to_owned(), target: target.clone() };
         thread::Builder::new()
             .name("kafka-writer".to_owned())
-            .spawn(move || run(&door, first, second, &inbox))
+            .spawn(move || run(&door, (first, second), &inbox, &tell))
             .map_err(|e| rejected("to start a producer thread", e.to_string()))?;
-        Ok(Warm { commands, target: target.clone(), bytes_max: options.message_bytes_max() })
+        Ok(Warm { commands, connected, target: target.clone(), bytes_max: options.message_bytes_max() })
     }
 
     /// Writes `records` in one transaction and returns when it is committed; at most 500,000 records, and at most one
@@ -139,6 +147,11 @@ impl FencedProducer {
 }
 
 impl Warm {
+    /// Whether both objects were connected when that was last tried.
+    pub fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+
     /// Fences every earlier producer of the transactional id and ends its open transaction; bounded by `open_ms_max`.
     /// When it returns, all that the predecessor committed is visible to `read_committed`.
     pub async fn open(self) -> Result<FencedProducer, Error> {
@@ -150,8 +163,8 @@ impl Warm {
 }
 
 /// The life of a producer: warm, opened, writing. It ends with its handle, or with the first outcome that finishes it.
-fn run(door: &Door, first: Client, second: Client, inbox: &Receiver<Command>) {
-    let Some((reply, round_trip)) = stay_warm(&first, &second, inbox) else { return };
+fn run(door: &Door, (first, second): (Client, Client), inbox: &Receiver<Command>, connected: &AtomicBool) {
+    let Some((reply, round_trip)) = stay_warm(&first, &second, inbox, connected) else { return };
     match open(door, round_trip, first, second) {
         // A caller that no longer waits gets no producer: nobody would close it.
         Ok(mut client) if !reply.is_closed() => {
@@ -167,7 +180,12 @@ fn run(door: &Door, first: Client, second: Client, inbox: &Receiver<Command>) {
 
 /// Keeps both objects connected until the order to open comes; `None` when the handle is gone. Returns the last round
 /// trip's duration if both are connected.
-fn stay_warm(first: &Client, second: &Client, inbox: &Receiver<Command>) -> Option<(Reply<()>, Option<Duration>)> {
+fn stay_warm(
+    first: &Client,
+    second: &Client,
+    inbox: &Receiver<Command>,
+    told: &AtomicBool,
+) -> Option<(Reply<()>, Option<Duration>)> {
     let mut wait = Duration::ZERO;
     let mut round_trip = None;
     loop {
@@ -181,6 +199,7 @@ fn stay_warm(first: &Client, second: &Client, inbox: &Receiver<Command>) -> Opti
                 let connected = first.connect(within).and_then(|()| second.connect(within));
                 let connected = connected.and_then(|()| second.round_trip(within));
                 round_trip = connected.inspect_err(|error| tracing::debug!(%error, "producer is not warm yet")).ok();
+                told.store(round_trip.is_some(), Ordering::Relaxed);
                 wait = Duration::from_millis(if round_trip.is_some() { KEEP_WARM_MS } else { CONNECT_BACKOFF_MS });
             }
         }

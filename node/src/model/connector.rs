@@ -28,7 +28,7 @@ pub struct Connector {
     /// That of the last change for which both nodes reopen at once.
     #[serde(default)]
     pub reopened: u64,
-    /// Counts `restart` requests: a change makes the worker reopen everything on the same nodes.
+    /// Counts `restart` requests.
     pub restarts: u64,
     pub created_at_ms: u64,
     pub updated_at_ms: u64,

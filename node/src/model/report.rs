@@ -56,6 +56,9 @@ pub struct WriterReport {
     /// stay away, 0 otherwise.
     #[serde(default)]
     pub kafka_reached_ms: u64,
+    /// Standby: the producer that waits for a takeover has connected with this configuration.
+    #[serde(default)]
+    pub kafka_connected: bool,
     /// Owner by an assignment from before this process started: what it had in memory is gone, so it may only begin
     /// under a new epoch (sequences are dense per epoch).
     #[serde(default)]

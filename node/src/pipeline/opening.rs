@@ -84,6 +84,8 @@ pub(super) struct Plan {
     pub(super) target: kafka::Target,
     pub(super) creation: kafka::TopicCreation,
     pub(super) tail_from: TailFrom,
+    /// Nothing can be missing, so nobody asks when the last record was read.
+    pub(super) redundant: bool,
     pub(super) confirm: Confirm,
     /// Pre-connected by the standby, if there was time.
     pub(super) warm: Option<Warm>,
@@ -108,6 +110,11 @@ impl Warm {
         let producer = kafka::FencedProducer::warm(kafka, transactional_id, target)?;
         let tail = kafka::TailReader::warm(kafka, &target.topic)?;
         Ok(Self { producer, tail })
+    }
+
+    /// Whether the producer reached Kafka when it was last tried.
+    pub(super) fn is_connected(&self) -> bool {
+        self.producer.is_connected()
     }
 }
 
@@ -147,16 +154,7 @@ async fn sequence(plan: Plan) -> Result<Opened, Error> {
     }
     faults::pass(Point::OpeningAfterCheck).await;
     let mut offsets: Offsets = tail.end_offsets().await?.into_iter().collect();
-    let back = |end: i64, by: i64| (end - by).max(0);
-    let recent = |end: i64| back(end, RECENT_RECORDS);
-    let from: Vec<(i32, i64)> = match &plan.tail_from {
-        TailFrom::End => offsets.iter().map(|(&p, &end)| (p, back(end, LAST_OFFSETS))).collect(),
-        TailFrom::Recent => offsets.iter().map(|(&p, &end)| (p, recent(end))).collect(),
-        TailFrom::Offsets(acked) => {
-            offsets.iter().map(|(&p, &end)| (p, acked.get(&p).copied().unwrap_or(recent(end)))).collect()
-        }
-    };
-    let from: Vec<(i32, i64)> = from.into_iter().filter(|(p, start)| offsets.get(p) > Some(start)).collect();
+    let Reads { unknown_from, from } = Reads::plan(&plan.tail_from, plan.redundant, &offsets);
     if from.is_empty() {
         return Ok(Opened { producer, tail: Vec::new(), offsets, last_received_at_ms: None });
     }
@@ -170,13 +168,37 @@ async fn sequence(plan: Plan) -> Result<Opened, Error> {
     }
     faults::pass(Point::OpeningAfterTail).await;
     let last_received_at_ms = (read.received_at_ns_max > 0).then_some(read.received_at_ns_max / 1_000_000);
-    let records = match &plan.tail_from {
-        // Nothing of them can be among what this node holds.
-        TailFrom::End => Vec::new(),
-        TailFrom::Recent | TailFrom::Offsets(_) => read.records,
-    };
-    let tail = records.into_iter().map(tail_record).collect();
+    // Earlier ones must not be matched: a repeat would be taken for one of them.
+    let is_unknown = |record: &kafka::TailRecord| unknown_from.get(&record.partition) <= Some(&record.offset);
+    let tail = read.records.into_iter().filter(is_unknown).map(tail_record).collect();
     Ok(Opened { producer, tail, offsets, last_received_at_ms })
+}
+
+/// What is read of a topic.
+#[derive(Debug, PartialEq, Eq)]
+struct Reads {
+    /// Per partition, from where on records may be among what this node holds.
+    unknown_from: Offsets,
+    /// Per partition with something to read, where reading begins.
+    from: Vec<(i32, i64)>,
+}
+
+impl Reads {
+    /// Where something can be missing, the time of the last record bounds the gap, however long ago it was: one that holds
+    /// everything does not ask for it, as it costs a moment of silence.
+    fn plan(tail_from: &TailFrom, redundant: bool, ends: &Offsets) -> Self {
+        let recent = |end: i64| (end - RECENT_RECORDS).max(0);
+        let first = |partition: i32, end: i64| match tail_from {
+            TailFrom::End => end,
+            TailFrom::Recent => recent(end),
+            TailFrom::Offsets(acked) => acked.get(&partition).copied().unwrap_or(recent(end)),
+        };
+        let unknown_from: Offsets = ends.iter().map(|(&partition, &end)| (partition, first(partition, end))).collect();
+        let begin = |start: i64, end: i64| if redundant { start } else { start.min((end - LAST_OFFSETS).max(0)) };
+        let from = unknown_from.iter().map(|(&partition, &start)| (partition, begin(start, ends[&partition])));
+        let from = from.filter(|(partition, start)| ends.get(partition) > Some(start)).collect();
+        Self { unknown_from, from }
+    }
 }
 
 /// Only a first start creates its topic. One that is gone later was deleted by somebody, who should hear of it.
@@ -197,5 +219,26 @@ fn tail_record(record: kafka::TailRecord) -> TailRecord {
         fingerprint: Fingerprint::from_u128(record.fingerprint),
         subscription: SubscriptionId(record.subscription),
         index: record.index,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_takeover_reads_what_is_unknown_and_one_that_may_lack_something_the_last_record_as_well() {
+        let ends = Offsets::from([(0, 50_000), (1, 7)]);
+        let acked = |first, second| TailFrom::Offsets(Offsets::from([(0, first), (1, second)]));
+        let plan = |tail_from, redundant| Reads::plan(&tail_from, redundant, &ends);
+        assert_eq!(plan(acked(49_990, 7), true).from, [(0, 49_990)], "nothing was written to the other since");
+        assert_eq!(plan(acked(50_000, 7), true).from, []);
+        let lacking = plan(acked(50_000, 7), false);
+        assert_eq!(lacking.from, [(0, 30_000), (1, 0)], "when was the last record read?");
+        assert_eq!(lacking.unknown_from, ends, "and none of them is matched");
+        assert_eq!(plan(acked(20_000, 7), false).from, [(0, 20_000), (1, 0)]);
+        assert_eq!(plan(TailFrom::Recent, true).unknown_from, Offsets::from([(0, 40_000), (1, 0)]));
+        let first_start = plan(TailFrom::End, false);
+        assert_eq!((first_start.unknown_from, first_start.from), (ends.clone(), vec![(0, 30_000), (1, 0)]));
     }
 }

@@ -53,8 +53,15 @@ impl Options {
             .ok()
     }
 
-    pub(super) fn plan(&self, epoch: Epoch, tail_from: TailFrom, warm: Option<Warm>, ask_first: bool) -> Plan {
+    pub(super) fn plan(
+        &self,
+        epoch: Epoch,
+        (tail_from, redundant): (TailFrom, bool),
+        warm: Option<Warm>,
+        ask_first: bool,
+    ) -> Plan {
         Plan {
+            redundant,
             writer: self.id.clone(),
             epoch,
             kafka: self.kafka.clone(),

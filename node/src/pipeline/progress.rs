@@ -13,6 +13,7 @@ use twinfeed_dedup::{Notice, Retention};
 use super::{
     Payload,
     meter::{Latency, Rate, Stall},
+    opening::Warm,
     options::{Emit, Options},
     owner::{Counts, Owner},
     standby::Standby,
@@ -146,8 +147,10 @@ impl Progress {
         self.event("takeover.started", message, &[("redundant", redundant.to_string())]);
     }
 
-    /// Messages between these two may be missing: read off the wire by the former owner, and by this node.
+    /// Messages between these two may be missing: read off the wire by the former owner, and by this node. Where they
+    /// overlap and could not be matched, messages of the overlap.
     pub(super) fn gap(&mut self, last_ms: u64, first_ms: u64) {
+        let (last_ms, first_ms) = (last_ms.min(first_ms), last_ms.max(first_ms));
         self.metrics.gap_events.inc();
         self.event(
             "gap",
@@ -392,6 +395,7 @@ impl Progress {
 
     pub(super) fn standing(&mut self, standby: &Standby, held_bytes: usize, now_ms: u64) {
         self.report.kafka_reached_ms = standby.reach.reached_ms(now_ms);
+        self.report.kafka_connected = standby.warm.as_ref().is_some_and(Warm::is_connected);
         self.report.redundant = standby.retention.is_redundant();
         self.report.retained_frames = standby.retention.retained_frames() as u64;
         self.metrics.retained_frames.set(self.report.retained_frames as i64);

@@ -147,6 +147,10 @@ impl Worker {
 
     async fn change(&mut self, writer: &WriterId, spec: RoleSpec) {
         let forgotten = spec.role == Role::Owner && spec.epoch.0 <= self.memory_starts_at;
+        if let Some(running) = self.running.get_mut(writer).filter(|running| running.awaits_epoch(&spec)) {
+            running.spec = spec;
+            return;
+        }
         let restart = match self.running.get_mut(writer) {
             Some(running) if !forgotten => !running.change(spec).await,
             Some(_) | None => true,

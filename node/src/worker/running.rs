@@ -75,6 +75,13 @@ impl Running {
         true
     }
 
+    /// Whether it would still be the owner whose memory is gone: sequences are dense per epoch, and it does not know how
+    /// far they went in this one.
+    pub(super) fn awaits_epoch(&self, spec: &RoleSpec) -> bool {
+        let Life::Idle(report) = &self.life else { return false };
+        report.borrow().needs_epoch && spec.role == Role::Owner && spec.epoch == self.spec.epoch
+    }
+
     pub(super) fn offers(&self) -> Option<mpsc::Sender<Offer>> {
         match &self.life {
             Life::Writer { handle, .. } => Some(handle.offers()),

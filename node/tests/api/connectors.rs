@@ -209,6 +209,21 @@ async fn a_change_that_interrupts_the_stream_says_so_before_it_does() {
 }
 
 #[tokio::test]
+async fn an_override_that_kafka_s_client_would_refuse_is_refused_before_anything_is_stored() {
+    let node = Node::start().await;
+    let mut api = node.connectors();
+    let mut create = request("btc");
+    create.config.insert("producer.override.linger.ms".into(), "5".into());
+    let details = refused(api.create_connector(create.clone()).await, Code::InvalidArgument, "INVALID");
+    let field = &details.bad_request().unwrap().field_violations[0];
+    assert_eq!(field.field, "config.producer.override.linger.ms");
+    assert!(field.description.contains("remove it"), "{}", field.description);
+    node.create("btc").await;
+    let update = UpdateConnectorRequest { name: "btc".into(), config: create.config, ..Default::default() };
+    refused(api.update_connector(update).await, Code::InvalidArgument, "INVALID");
+}
+
+#[tokio::test]
 async fn secrets_are_never_shown_and_survive_a_round_trip() {
     let node = Node::start().await;
     let mut api = node.connectors();

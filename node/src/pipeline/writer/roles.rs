@@ -84,7 +84,8 @@ impl Writer {
         tail_from: TailFrom,
         (warm, redundant): (Option<Warm>, bool),
     ) -> Opening {
-        self.opening = Some(Box::pin(opening::open(self.options.plan(epoch, tail_from.clone(), warm, false))));
+        self.opening =
+            Some(Box::pin(opening::open(self.options.plan(epoch, (tail_from.clone(), redundant), warm, false))));
         Opening { epoch, retention: Box::new(retention), tail_from, redundant, lost_at_ms: None }
     }
 

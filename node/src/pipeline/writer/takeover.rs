@@ -109,8 +109,9 @@ impl Writer {
     pub(super) fn reopen(&mut self) {
         self.reopen_at = None;
         let (epoch, tail_from) = match &self.phase {
-            Phase::Opening(opening) => (opening.epoch, opening.tail_from.clone()),
-            Phase::Owning(owner) => (owner.epoch, TailFrom::Offsets(owner.offsets.clone())),
+            Phase::Opening(opening) => (opening.epoch, (opening.tail_from.clone(), opening.redundant)),
+            // It holds everything itself.
+            Phase::Owning(owner) => (owner.epoch, (TailFrom::Offsets(owner.offsets.clone()), true)),
             Phase::Standing(_) | Phase::Deposed => return,
         };
         self.opening = Some(Box::pin(opening::open(self.options.plan(epoch, tail_from, None, true))));

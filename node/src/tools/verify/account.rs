@@ -202,6 +202,14 @@ impl Verifier {
         }
     }
 
+    /// Messages of these ranges that have not come.
+    pub fn lost(&self, owed: &[(u64, u64)]) -> u64 {
+        let is_lost = |n: &u64| matches!(self.pattern.identity(*n), Identity::Unique(n) if self.sighting(n).times == 0);
+        let unique = numbers(owed).filter(is_lost).count() as u64;
+        let repeats = self.repeats(owed).into_iter().zip(&self.shared).map(|(least, seen)| least.saturating_sub(*seen));
+        unique + repeats.sum::<u64>()
+    }
+
     /// Closes the books. What lies in the ranges `[from, to)` of `owed` must be there, what lies in those of `sent` may be:
     /// the same ranges, unless the feed went on while the last records were read.
     pub fn verdict(&self, owed: &[(u64, u64)], sent: &[(u64, u64)]) -> Verdict {
