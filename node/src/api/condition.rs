@@ -172,6 +172,12 @@ impl<'a> Condition<'a> {
                      correct it"
                 )
             }
+            None if self.standby.is_some_and(|standby| !standby.kafka_connected && !self.is_outdated(standby)) => {
+                format!(
+                    "the new configuration has not reached Kafka at {secondary}; {primary} goes on with the old one: correct \
+                 it, if it stays so"
+                )
+            }
             None => {
                 format!("{primary} goes on with the old configuration until {secondary} takes over with the new one")
             }

@@ -45,6 +45,7 @@ impl Case {
         for (id, role) in [(OWNER, Role::Owner), (STANDBY, Role::Standby)] {
             let mut report = WriterReport { role, epoch, revision, redundant: true, ..WriterReport::default() };
             report.subscription.connected = true;
+            report.kafka_connected = role == Role::Standby;
             (report.delivering, report.aligned) = (role == Role::Owner, role == Role::Owner);
             case.scene.view.nodes.get_mut(&id).unwrap().report.writers.insert("trades".to_owned(), report);
         }
@@ -113,7 +114,16 @@ fn a_redundant_stream_needs_no_words() {
 #[test]
 fn a_running_stream_says_what_it_lacks_and_that_nothing_is_lost() {
     type Change = fn(&mut Case);
-    let cases: [(&str, Change); 10] = [
+    let cases: [(&str, Change); 11] = [
+        (
+            "the new configuration has not reached Kafka at n2; n1 goes on with the old one: correct it, if it stays so",
+            |case| {
+                case.configure();
+                let revision = case.connector().revision;
+                let standby = case.report(STANDBY);
+                (standby.revision, standby.kafka_connected) = (revision, false);
+            },
+        ),
         ("primary at n1 is not connected (refused with 401); nothing lost (secondary active)", |case| {
             case.lose_feed(OWNER);
         }),

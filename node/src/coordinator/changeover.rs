@@ -58,11 +58,14 @@ impl Changeovers {
     }
 }
 
-/// Whether both deliver, each under its configuration, which is when waiting for a match has an end. An owner that does not
-/// commit holds what would be forgotten; a standby that brings nothing is the best reason to leave the owner alone.
+/// Whether both work, each under its configuration, which is when waiting for a match has an end. An owner that does not
+/// commit holds what would be forgotten; a standby that lacks its feed, messages or Kafka is the best reason to leave the
+/// owner alone.
 fn is_unmatched(pair: &Pair<'_>) -> bool {
     let commits = |owner: &WriterReport| owner.delivering && owner.stalled_ms < STALLED_MS_MAX;
-    let brings =
-        |standby: &WriterReport| standby.subscription.connected && standby.frames_received >= UNMATCHED_FRAMES_MIN;
-    pair.owner.is_some_and(commits) && pair.present_standby().is_some_and(brings)
+    let works = |standby: &WriterReport| {
+        let reads = standby.subscription.connected && standby.frames_received >= UNMATCHED_FRAMES_MIN;
+        reads && standby.kafka_connected
+    };
+    pair.owner.is_some_and(commits) && pair.present_standby().is_some_and(works)
 }

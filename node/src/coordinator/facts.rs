@@ -233,6 +233,8 @@ mod tests {
             (owner.redundant, standby.frames_received) = (false, UNMATCHED_FRAMES_MIN - 1);
         };
         assert_eq!(due_at(&times, &silent), [0, 0, 0], "there was nothing yet to match");
+        let cut_off = |_: &mut WriterReport, standby: &mut WriterReport| standby.kafka_connected = false;
+        assert_eq!(due_at(&times, &cut_off), [0, 0, 0], "the new configuration does not reach Kafka");
         let failed = |owner: &mut WriterReport, _: &mut WriterReport| {
             owner.delivering = false;
             owner.failed = Some("the topic is gone".to_owned());
