@@ -1,7 +1,7 @@
 //! A TCP proxy whose links can be made slow, narrow, dead or torn at run time, per direction. It understands no protocol.
 //!
-//! Dropping it ends all connections. Bytes are delayed, never lost, doubled or swapped: that is
-//! what TCP leaves of a bad network.
+//! Dropping it ends all connections. Bytes are delayed, never lost, doubled or swapped: that is what TCP leaves of a bad
+//! network.
 
 use std::{
     net::SocketAddr,

@@ -203,7 +203,7 @@ impl Admin {
         let (next, mut warnings) = checked(&name, &merged.config)?;
         let rolls = ConnectorSpec::parse(&name, &stored.config).is_ok_and(|(present, _)| present.rolls_to(&next));
         if stored.target == TargetState::Running && merged.config != stored.config {
-            warnings.extend(interruption(&scene, &stored.writer, rolls).map(str::to_owned));
+            warnings.extend(interruption(&scene, &stored.writer, rolls));
         }
         if request.validate_only {
             check_etag(expected, stored.revision, subject)?;
@@ -245,19 +245,19 @@ fn checked(name: &str, config: &Config) -> Result<(ConnectorSpec, Vec<String>), 
     Ok((spec, warnings.into_iter().map(line).collect()))
 }
 
-/// Why a change of a running connector interrupts its stream, if it does.
-fn interruption(scene: &Scene, writer: &WriterId, rolls: bool) -> Option<&'static str> {
+/// Says why a change of a running connector interrupts its stream, if it does.
+fn interruption(scene: &Scene, writer: &WriterId, rolls: bool) -> Option<String> {
     let assignment = scene.state.writers().get(writer).and_then(|writer| writer.assignment.as_ref());
-    if !rolls {
-        return Some(
-            "another topic, other subscription messages, or one subscription only: the stream is reopened, what the feed \
-             sends meanwhile is not read, and a gap event has its bounds",
-        );
-    }
-    assignment.is_some_and(|assignment| assignment.standby.is_none()).then_some(
-        "no standby is there to take it over: the stream is reopened, what the feed sends meanwhile is not read, and a gap \
-         event has its bounds",
-    )
+    let why = if !rolls {
+        "another topic, other subscription messages, or one subscription only"
+    } else if assignment.is_some_and(|assignment| assignment.standby.is_none()) {
+        "no standby is there to take it over"
+    } else {
+        return None;
+    };
+    Some(format!(
+        "{why}: the stream is reopened, what the feed sends meanwhile is not read, and a gap event has its bounds"
+    ))
 }
 
 fn check_etag(expected: u64, actual: u64, subject: Subject<'_>) -> Result<(), Status> {

@@ -60,7 +60,7 @@ impl Scene {
 
     fn report(&self, connector: &Connector, id: NodeId, role: Role, now: &Assignment) -> Option<&WriterReport> {
         let report = self.node(id).filter(|node| node.up)?.report.writers.get(&connector.writer.0)?;
-        (report.role == role && report.epoch == now.epoch).then_some(report)
+        report.is_of(role, now).then_some(report)
     }
 }
 
@@ -97,14 +97,9 @@ impl<'a> Condition<'a> {
 
     /// Both subscriptions connected under the stored configuration, matched to each other, and a commit cut made since.
     fn redundant(&self) -> bool {
-        let sound = |report: &WriterReport| report.subscription.connected && !self.is_outdated(report);
+        let sound = |report: &WriterReport| report.subscription.connected && !report.is_older_than(self.revision);
         self.owner.is_some_and(|owner| owner.delivering && owner.redundant && sound(owner))
             && self.standby.is_some_and(sound)
-    }
-
-    /// Runs an older configuration than the stored one. Nodes of older versions do not say what they run.
-    fn is_outdated(&self, report: &WriterReport) -> bool {
-        report.revision > 0 && report.revision < self.revision
     }
 
     fn assigned(&self, scene: &Scene, connector: &Connector, now: &Assignment) -> (ConnectorState, String) {
@@ -146,7 +141,7 @@ impl<'a> Condition<'a> {
 
     /// What else can be done where the owner has to write what it holds before it may take over a new configuration.
     fn held_back(&self, connector: &Connector, owner: &WriterReport) -> String {
-        if self.is_outdated(owner) {
+        if owner.is_older_than(self.revision) {
             let command = format!("wsctl connector restart {}", connector.name);
             format!(", with the old configuration; the new one at once, without what waits: {command}")
         } else {
@@ -172,7 +167,10 @@ impl<'a> Condition<'a> {
                      correct it"
                 )
             }
-            None if self.standby.is_some_and(|standby| !standby.kafka_connected && !self.is_outdated(standby)) => {
+            None if self
+                .standby
+                .is_some_and(|standby| !standby.kafka_connected && !standby.is_older_than(self.revision)) =>
+            {
                 format!(
                     "the new configuration has not reached Kafka at {secondary}; {primary} goes on with the old one: correct \
                  it, if it stays so"
@@ -200,7 +198,7 @@ impl<'a> Condition<'a> {
             return String::new();
         }
         let primary = scene.node_name(now.owner);
-        if self.is_outdated(owner) {
+        if owner.is_older_than(self.revision) {
             return self.changing_over(scene, now, &primary);
         }
         if !owner.subscription.connected {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::state::State;
 use crate::model::{
-    connector::{Line, TargetState, Writer},
+    connector::{Line, TargetState},
     ids::{Epoch, NodeId, WriterId},
     report::Role,
 };
@@ -60,7 +60,7 @@ pub enum RoleChange {
 /// Compares what node `me` should run with what it runs. Stops come first: they free what starts may need.
 pub fn diff(state: &State, me: NodeId, running: &BTreeMap<WriterId, RoleSpec>) -> Vec<RoleChange> {
     let desired: BTreeMap<&WriterId, RoleSpec> =
-        state.writers().iter().filter_map(|(id, writer)| Some((id, desired_role(state, me, writer)?))).collect();
+        state.writers().keys().filter_map(|id| Some((id, role(state, me, id)?))).collect();
     let stops = running.iter().filter(|(id, _)| !desired.contains_key(id));
     let mut changes: Vec<_> =
         stops.map(|(id, from)| RoleChange::Stop { writer: id.clone(), from: from.clone() }).collect();
@@ -80,10 +80,7 @@ pub fn diff(state: &State, me: NodeId, running: &BTreeMap<WriterId, RoleSpec>) -
 
 /// What node `me` should run for a writer, from scratch.
 pub fn role(state: &State, me: NodeId, writer: &WriterId) -> Option<RoleSpec> {
-    desired_role(state, me, state.writers().get(writer)?)
-}
-
-fn desired_role(state: &State, me: NodeId, writer: &Writer) -> Option<RoleSpec> {
+    let writer = state.writers().get(writer)?;
     let assignment = writer.assignment.as_ref()?;
     let (role, peer, line) = if assignment.owner == me {
         (Role::Owner, assignment.standby, assignment.owner_line)

@@ -151,9 +151,13 @@ impl State {
                     return outcome;
                 }
                 let change = |c: &mut Connector| c.config.clone_from(config);
-                if self.connectors.get(name).is_some_and(|connector| connector.config == *config) {
-                    self.keep_connector(name, *expected_revision)
-                } else if self.rolls(name, *rolls_from) {
+                match self.connector_at(name, *expected_revision) {
+                    // Whoever applies a configuration again and again interrupts nobody.
+                    Ok(now) if now.config == *config => return Outcome::Done { revision: now.revision },
+                    Ok(_) => {}
+                    Err(outcome) => return outcome,
+                }
+                if self.rolls(name, *rolls_from) {
                     self.change_connector(name, *expected_revision, Stamp { log_index, at_ms }, change)
                 } else {
                     self.reopen_connector(name, *expected_revision, Stamp { log_index, at_ms }, change)
@@ -266,6 +270,13 @@ impl State {
         Outcome::Done { revision: stamp.log_index }
     }
 
+    /// The connector, if it is still as the caller saw it; 0 accepts any revision.
+    fn connector_at(&self, name: &str, expected: u64) -> Result<&Connector, Outcome> {
+        let connector = self.connectors.get(name).ok_or_else(|| no_connector(name))?;
+        let actual = connector.revision;
+        if expected == 0 || expected == actual { Ok(connector) } else { Err(Outcome::Conflict { expected, actual }) }
+    }
+
     fn change_connector(
         &mut self,
         name: &str,
@@ -273,25 +284,14 @@ impl State {
         stamp: Stamp,
         change: impl FnOnce(&mut Connector),
     ) -> Outcome {
-        let Some(connector) = self.connectors.get_mut(name) else { return no_connector(name) };
-        if expected_revision != 0 && expected_revision != connector.revision {
-            return Outcome::Conflict { expected: expected_revision, actual: connector.revision };
+        if let Err(outcome) = self.connector_at(name, expected_revision) {
+            return outcome;
         }
+        let Some(connector) = self.connectors.get_mut(name) else { return no_connector(name) };
         change(connector);
         connector.revision = stamp.log_index;
         connector.updated_at_ms = stamp.at_ms;
         Outcome::Done { revision: stamp.log_index }
-    }
-
-    /// A change that changes nothing makes no revision: whoever applies a configuration again and again interrupts nobody.
-    fn keep_connector(&self, name: &str, expected_revision: u64) -> Outcome {
-        match self.connectors.get(name) {
-            None => no_connector(name),
-            Some(connector) if expected_revision != 0 && expected_revision != connector.revision => {
-                Outcome::Conflict { expected: expected_revision, actual: connector.revision }
-            }
-            Some(connector) => Outcome::Done { revision: connector.revision },
-        }
     }
 
     /// The same where owner and standby begin anew at once. Sequences are dense per epoch, so that needs a new one.
@@ -323,11 +323,10 @@ impl State {
     }
 
     fn delete_connector(&mut self, log_index: u64, name: &str, expected_revision: u64) -> Outcome {
-        let Some(connector) = self.connectors.get(name) else { return no_connector(name) };
-        if expected_revision != 0 && expected_revision != connector.revision {
-            return Outcome::Conflict { expected: expected_revision, actual: connector.revision };
-        }
-        let id = connector.writer.clone();
+        let id = match self.connector_at(name, expected_revision) {
+            Ok(connector) => connector.writer.clone(),
+            Err(outcome) => return outcome,
+        };
         self.connectors.remove(name);
         if let Some(writer) = self.writers.get_mut(&id) {
             writer.connectors.retain(|other| other != name);

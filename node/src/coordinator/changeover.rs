@@ -15,7 +15,7 @@ use crate::{
 
 /// An owner whose standby delivers under the new configuration and is not redundant by then is reopened in place: the two
 /// do not read the same any more, so there is nothing that waiting could save.
-pub(super) const UNMATCHED_MS_MAX: u64 = 15_000;
+const UNMATCHED_MS_MAX: u64 = 15_000;
 /// Fewer frames than this may be too few to match subscriptions by, which wants 64 good ones at most. A configuration that
 /// connects and brings nothing never gets there, which is right: it would silence the stream.
 pub(super) const UNMATCHED_FRAMES_MIN: u64 = 512;
@@ -68,4 +68,53 @@ fn is_unmatched(pair: &Pair<'_>) -> bool {
         reads && standby.kafka_connected
     };
     pair.owner.is_some_and(commits) && pair.present_standby().is_some_and(works)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::facts::tests::{NEWEST, outdated, scene},
+        *,
+    };
+
+    #[test]
+    fn changeovers_reopen_only_what_cannot_be_interrupted_or_will_never_match() {
+        let due_at = |now_ms: &[u64], change: &dyn Fn(&mut WriterReport, &mut WriterReport)| {
+            let (state, reports) = scene(|owner, standby| {
+                outdated(owner, standby);
+                owner.delivering = true;
+                change(owner, standby);
+            });
+            let mut changeovers = Changeovers::default();
+            now_ms.iter().map(|now_ms| changeovers.due(&state, &reports, *now_ms).len()).collect::<Vec<_>>()
+        };
+        let times = [0, UNMATCHED_MS_MAX - 1, UNMATCHED_MS_MAX];
+        assert_eq!(due_at(&times, &|owner, _| owner.redundant = false), [0, 0, 1], "they never match");
+        assert_eq!(due_at(&times, &|owner, _| owner.revision = NEWEST), [0, 0, 0], "nothing to change");
+        let broken = |_: &mut WriterReport, standby: &mut WriterReport| standby.subscription.connected = false;
+        assert_eq!(due_at(&times, &broken), [0, 0, 0], "the new configuration does not work");
+        let silent = |owner: &mut WriterReport, standby: &mut WriterReport| {
+            (owner.redundant, standby.frames_received) = (false, UNMATCHED_FRAMES_MIN - 1);
+        };
+        assert_eq!(due_at(&times, &silent), [0, 0, 0], "there was nothing yet to match");
+        let cut_off = |_: &mut WriterReport, standby: &mut WriterReport| standby.kafka_connected = false;
+        assert_eq!(due_at(&times, &cut_off), [0, 0, 0], "the new configuration does not reach Kafka");
+        let failed = |owner: &mut WriterReport, _: &mut WriterReport| {
+            owner.delivering = false;
+            owner.failed = Some("the topic is gone".to_owned());
+        };
+        assert_eq!(due_at(&times, &failed), [1, 1, 1], "nothing left to interrupt");
+        let holding = |owner: &mut WriterReport, standby: &mut WriterReport| {
+            failed(owner, standby);
+            owner.unacked_records = 1;
+        };
+        assert_eq!(due_at(&times, &holding), [0, 0, 0], "what it holds is written once the cause is mended");
+        let opening = |owner: &mut WriterReport, _: &mut WriterReport| owner.delivering = false;
+        assert_eq!(due_at(&times, &opening), [0, 0, 0], "it may hold what nobody else has");
+        let waiting = |owner: &mut WriterReport, _: &mut WriterReport| {
+            owner.redundant = false;
+            owner.stalled_ms = STALLED_MS_MAX;
+        };
+        assert_eq!(due_at(&times, &waiting), [0, 0, 0], "what waits for Kafka would be forgotten");
+    }
 }

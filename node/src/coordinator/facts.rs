@@ -51,13 +51,13 @@ pub(super) struct Pair<'a> {
 }
 
 impl Pair<'_> {
-    /// The owner goes on with an older configuration than the stored one. Nodes of older versions do not say what they run.
+    /// The owner goes on with an older configuration than the stored one.
     pub(super) fn is_outdated(&self) -> bool {
         self.owner.is_some_and(|owner| !owner.needs_epoch && !self.runs_newest(owner))
     }
 
     fn runs_newest(&self, report: &WriterReport) -> bool {
-        report.revision == 0 || Some(report.revision) >= self.revision
+        self.revision.is_none_or(|newest| !report.is_older_than(newest))
     }
 
     /// The standby under the stored configuration: one that is about to begin anew has nothing to offer.
@@ -146,7 +146,7 @@ fn report<'a>(
     role: Role,
 ) -> Option<&'a WriterReport> {
     let report = reports.get(&node)?.writers.get(&writer.0)?;
-    (report.role == role && report.epoch == assignment.epoch).then_some(report)
+    report.is_of(role, assignment).then_some(report)
 }
 
 /// Writers whose owner waits for a new epoch and has no standby that could take over.
@@ -156,11 +156,8 @@ pub(super) fn restarted_owners(state: &State, reports: &Reports) -> Vec<(WriterI
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{
-        super::changeover::{Changeovers, UNMATCHED_FRAMES_MIN, UNMATCHED_MS_MAX},
-        *,
-    };
+pub(super) mod tests {
+    use super::{super::changeover::UNMATCHED_FRAMES_MIN, *};
     use crate::model::{
         command::{Command, Proposal},
         connector::{Config, NodeRecord},
@@ -171,10 +168,10 @@ mod tests {
     const OWNER: NodeId = 1;
     const STANDBY: NodeId = 2;
     /// The revision of the connector's configuration: its log index.
-    const NEWEST: u64 = 4;
+    pub(in crate::coordinator) const NEWEST: u64 = 4;
 
     /// One running connector owned by node 1 with node 2 as standby, both connected to their feed.
-    fn scene(change: impl Fn(&mut WriterReport, &mut WriterReport)) -> (State, Reports) {
+    pub(in crate::coordinator) fn scene(change: impl Fn(&mut WriterReport, &mut WriterReport)) -> (State, Reports) {
         let mut state = State::default();
         let node = |id: NodeId| NodeRecord { id, name: format!("n{id}"), ..NodeRecord::default() };
         let config = [("websocket.url", "ws://feed"), ("kafka.topic", "t")];
@@ -213,47 +210,6 @@ mod tests {
         (state, [(OWNER, node(OWNER, owner)), (STANDBY, node(STANDBY, standby))].into())
     }
 
-    #[test]
-    fn changeovers_reopen_only_what_cannot_be_interrupted_or_will_never_match() {
-        let due_at = |now_ms: &[u64], change: &dyn Fn(&mut WriterReport, &mut WriterReport)| {
-            let (state, reports) = scene(|owner, standby| {
-                outdated(owner, standby);
-                owner.delivering = true;
-                change(owner, standby);
-            });
-            let mut changeovers = Changeovers::default();
-            now_ms.iter().map(|now_ms| changeovers.due(&state, &reports, *now_ms).len()).collect::<Vec<_>>()
-        };
-        let times = [0, UNMATCHED_MS_MAX - 1, UNMATCHED_MS_MAX];
-        assert_eq!(due_at(&times, &|owner, _| owner.redundant = false), [0, 0, 1], "they never match");
-        assert_eq!(due_at(&times, &|owner, _| owner.revision = NEWEST), [0, 0, 0], "nothing to change");
-        let broken = |_: &mut WriterReport, standby: &mut WriterReport| standby.subscription.connected = false;
-        assert_eq!(due_at(&times, &broken), [0, 0, 0], "the new configuration does not work");
-        let silent = |owner: &mut WriterReport, standby: &mut WriterReport| {
-            (owner.redundant, standby.frames_received) = (false, UNMATCHED_FRAMES_MIN - 1);
-        };
-        assert_eq!(due_at(&times, &silent), [0, 0, 0], "there was nothing yet to match");
-        let cut_off = |_: &mut WriterReport, standby: &mut WriterReport| standby.kafka_connected = false;
-        assert_eq!(due_at(&times, &cut_off), [0, 0, 0], "the new configuration does not reach Kafka");
-        let failed = |owner: &mut WriterReport, _: &mut WriterReport| {
-            owner.delivering = false;
-            owner.failed = Some("the topic is gone".to_owned());
-        };
-        assert_eq!(due_at(&times, &failed), [1, 1, 1], "nothing left to interrupt");
-        let holding = |owner: &mut WriterReport, standby: &mut WriterReport| {
-            failed(owner, standby);
-            owner.unacked_records = 1;
-        };
-        assert_eq!(due_at(&times, &holding), [0, 0, 0], "what it holds is written once the cause is mended");
-        let opening = |owner: &mut WriterReport, _: &mut WriterReport| owner.delivering = false;
-        assert_eq!(due_at(&times, &opening), [0, 0, 0], "it may hold what nobody else has");
-        let waiting = |owner: &mut WriterReport, _: &mut WriterReport| {
-            owner.redundant = false;
-            owner.stalled_ms = STALLED_MS_MAX;
-        };
-        assert_eq!(due_at(&times, &waiting), [0, 0, 0], "what waits for Kafka would be forgotten");
-    }
-
     fn owner_after(held: bool, change: impl Fn(&mut WriterReport, &mut WriterReport)) -> Option<NodeId> {
         let (state, reports) = scene(change);
         let nodes = nodes(&state, &reports, |_| true);
@@ -262,7 +218,7 @@ mod tests {
     }
 
     /// The standby has taken over a configuration that the owner has not, and both call it redundant.
-    fn outdated(owner: &mut WriterReport, standby: &mut WriterReport) {
+    pub(in crate::coordinator) fn outdated(owner: &mut WriterReport, standby: &mut WriterReport) {
         (owner.revision, owner.standby, owner.redundant) = (1, Some(STANDBY), true);
         (standby.revision, standby.redundant, standby.kafka_connected) = (NEWEST, true, true);
         standby.frames_received = UNMATCHED_FRAMES_MIN;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::{
+    connector::Assignment,
     event::Event,
     ids::{Epoch, NodeId, WriterId},
 };
@@ -75,6 +76,18 @@ pub struct WriterReport {
     pub retained_frames: u64,
     pub latency_p50_ms: f64,
     pub latency_p99_ms: f64,
+}
+
+impl WriterReport {
+    /// Whether it speaks of this role under the present assignment, and not of a former one.
+    pub fn is_of(&self, role: Role, assignment: &Assignment) -> bool {
+        self.role == role && self.epoch == assignment.epoch
+    }
+
+    /// Whether it runs an older configuration than this. Nodes of older versions do not say what they run.
+    pub fn is_older_than(&self, revision: u64) -> bool {
+        self.revision > 0 && self.revision < revision
+    }
 }
 
 /// The reports of the writers that run on a node, as they change.

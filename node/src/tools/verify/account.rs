@@ -204,24 +204,28 @@ impl Verifier {
 
     /// Messages of these ranges that have not come.
     pub fn lost(&self, owed: &[(u64, u64)]) -> u64 {
-        let is_lost = |n: &u64| matches!(self.pattern.identity(*n), Identity::Unique(n) if self.sighting(n).times == 0);
-        let unique = numbers(owed).filter(is_lost).count() as u64;
-        let repeats = self.repeats(owed).into_iter().zip(&self.shared).map(|(least, seen)| least.saturating_sub(*seen));
-        unique + repeats.sum::<u64>()
+        self.unseen(owed).count() as u64 + self.unseen_repeats(owed)
+    }
+
+    fn unseen(&self, ranges: &[(u64, u64)]) -> impl Iterator<Item = u64> {
+        let is_unseen =
+            |n: &u64| matches!(self.pattern.identity(*n), Identity::Unique(n) if self.sighting(n).times == 0);
+        numbers(ranges).filter(is_unseen)
+    }
+
+    fn unseen_repeats(&self, ranges: &[(u64, u64)]) -> u64 {
+        self.repeats(ranges).into_iter().zip(&self.shared).map(|(least, seen)| least.saturating_sub(*seen)).sum()
     }
 
     /// Closes the books. What lies in the ranges `[from, to)` of `owed` must be there, what lies in those of `sent` may be:
     /// the same ranges, unless the feed went on while the last records were read.
     pub fn verdict(&self, owed: &[(u64, u64)], sent: &[(u64, u64)]) -> Verdict {
         let mut findings = self.findings.clone();
-        let (mut lost, mut duplicated, mut met) = (0, 0, 0);
-        for n in numbers(owed) {
-            if let Identity::Unique(n) = self.pattern.identity(n)
-                && self.sighting(n).times == 0
-            {
-                lost += 1;
-                find(&mut findings, || self.describe_lost(n));
-            }
+        let lost_repeats = self.unseen_repeats(owed);
+        let (mut lost, mut duplicated, mut met) = (lost_repeats, 0, 0);
+        for n in self.unseen(owed) {
+            lost += 1;
+            find(&mut findings, || self.describe_lost(n));
         }
         for n in numbers(sent) {
             if let Identity::Unique(n) = self.pattern.identity(n) {
@@ -231,9 +235,7 @@ impl Verifier {
             }
         }
         let (least, most) = (self.repeats(owed), self.repeats(sent));
-        let mut lost_repeats = 0;
         for (index, (&seen, (&least, &most))) in self.shared.iter().zip(least.iter().zip(&most)).enumerate() {
-            lost_repeats += least.saturating_sub(seen);
             duplicated += seen.saturating_sub(most);
             met += seen;
             if seen < least || seen > most {
@@ -243,7 +245,6 @@ impl Verifier {
                 });
             }
         }
-        lost += lost_repeats;
         let silences = self.silences.clone();
         let (missing, repeats_within) = self.missing(owed);
         Verdict {
