@@ -191,8 +191,15 @@ impl Machines {
             let up = status.members.iter().filter(|member| member.up).count();
             (!status.leader.is_empty() && up == MACHINES && status.members.len() == MACHINES).then_some(())
         };
+        // The others do not notice a start that is quicker than their probes, so each speaks for itself as well.
+        let ready = |n: usize| {
+            let http = format!("{}.{n}:9464", self.net);
+            let asked = ask("twinfeed", &["healthcheck", "--http", &http].map(str::to_owned), self.dir.path());
+            asked.is_ok_and(|(fine, _)| fine)
+        };
         let logs = || self.nodes.iter().flatten().map(|node| node.log_tail() + "\n").collect::<String>();
-        wait_for("three nodes and a leader", SETTLE_MAX, settled).with_context(logs)
+        wait_for("three nodes and a leader", SETTLE_MAX, settled).with_context(logs)?;
+        wait_for("three ready nodes", SETTLE_MAX, || (1..=MACHINES).all(ready).then_some(())).with_context(logs)
     }
 
     fn shell(&self, machine: usize, line: &str) -> Result<Command> {
