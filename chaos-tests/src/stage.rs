@@ -128,6 +128,18 @@ impl Stage {
         .map_err(|error| self.explain(error))
     }
 
+    /// How far the stream has come, as the leader knows it: grows with every commit and every new owner.
+    pub fn progress(&self) -> Option<(u64, u64)> {
+        let status = self.cluster.admin.connector(CONNECTOR).ok()?.status?;
+        Some((status.epoch, status.records_committed))
+    }
+
+    /// Waits until the stream has gone on since it was there. What is reported of it may be older than a short fault.
+    pub fn wait_beyond(&self, progress: Option<(u64, u64)>) -> Result<()> {
+        wait_for("the stream to go on", Duration::from_secs(30), || (self.progress() > progress).then_some(()))
+            .map_err(|error| self.explain(error))
+    }
+
     /// Notes that a fault begins now.
     pub fn fault(&mut self, what: &str) {
         self.last_fault = what.to_owned();
