@@ -2,7 +2,7 @@
 
 use proptest::{collection::vec, option, prelude::*};
 use twinfeed_node::{
-    control::{NodeFacts, Placement, WriterFacts, solve},
+    control::{Liveness, NodeFacts, Placement, WriterFacts, solve},
     model::{
         connector::{Assignment, Line, Redundancy},
         ids::{Epoch, WriterId},
@@ -10,9 +10,10 @@ use twinfeed_node::{
 };
 
 fn nodes() -> impl Strategy<Value = Vec<NodeFacts>> {
-    vec((prop_oneof!["", "a", "b"], prop::bool::weighted(0.8), prop::bool::weighted(0.2)), 0..5).prop_map(|facts| {
+    let liveness = prop_oneof![3 => Just(Liveness::Up), 1 => Just(Liveness::Silent), 1 => Just(Liveness::Dead)];
+    vec((prop_oneof!["", "a", "b"], liveness, prop::bool::weighted(0.2)), 0..5).prop_map(|facts| {
         let ids = 1u64..;
-        ids.zip(facts).map(|(id, (zone, up, draining))| NodeFacts { id, zone, up, draining }).collect()
+        ids.zip(facts).map(|(id, (zone, liveness, draining))| NodeFacts { id, zone, liveness, draining }).collect()
     })
 }
 
@@ -24,8 +25,14 @@ fn writer() -> impl Strategy<Value = WriterFacts> {
         owner_line: Line::Primary,
     });
     let flags = (prop::bool::weighted(0.9), any::<[bool; 5]>());
-    (option::of(assignment), option::of(1..6u64), option::of(any::<bool>()), flags).prop_map(
-        |(assignment, wanted_owner, owner_delivers, (running, [dual, redundant, outdated, standby_ready, hold]))| {
+    let said = (option::of(any::<bool>()), option::of(any::<bool>()));
+    (option::of(assignment), option::of(1..6u64), said, flags).prop_map(
+        |(
+            assignment,
+            wanted_owner,
+            (owner_delivers, standby_holds),
+            (running, [dual, redundant, outdated, standby_ready, hold]),
+        )| {
             WriterFacts {
                 id: WriterId(String::new()),
                 running,
@@ -34,6 +41,7 @@ fn writer() -> impl Strategy<Value = WriterFacts> {
                 wanted_owner: wanted_owner.filter(|wanted| assignment.as_ref().is_none_or(|a| a.owner != *wanted)),
                 assignment,
                 redundant,
+                standby_holds,
                 outdated,
                 owner_delivers,
                 standby_ready,
@@ -69,6 +77,7 @@ fn in_effect(writers: &[WriterFacts], placements: &[Placement]) -> Vec<WriterFac
             wanted_owner: writer.wanted_owner.filter(|w| placement.owner != Some(*w)),
             owner_delivers: writer.owner_delivers.filter(|_| same_owner),
             redundant: writer.redundant && same,
+            standby_holds: writer.standby_holds.filter(|_| same),
             outdated: writer.outdated && same,
             standby_ready: writer.standby_ready && same,
             ..writer.clone()
@@ -89,13 +98,17 @@ proptest! {
     #[test]
     fn every_answer_obeys_the_rules(nodes in nodes(), writers in writers()) {
         let node = |id: u64| nodes.iter().find(|n| n.id == id);
-        let takes_work = |id: u64| node(id).is_some_and(|n| n.up && !n.draining);
+        let liveness = |id: u64| node(id).map_or(Liveness::Dead, |n| n.liveness);
+        let takes_work = |id: u64| node(id).is_some_and(|n| n.liveness == Liveness::Up && !n.draining);
         for (writer, placement) in writers.iter().zip(solve(&nodes, &writers)) {
             let before = writer.assignment.as_ref();
             let held = |id: u64| before.is_some_and(|a| a.owner == id || a.standby == Some(id));
             prop_assert_eq!(placement.owner.is_some(), placement.owner.is_some() && writer.running);
             prop_assert!(placement.standby.is_none() || placement.standby != placement.owner);
-            prop_assert!(placement.standby.is_none_or(takes_work), "a standby that cannot take work");
+            let waits = before.is_some_and(|a| placement.owner == Some(a.owner) && liveness(a.owner) != Liveness::Up);
+            let may_stay = |id: u64| node(id).is_some_and(|n| n.liveness != Liveness::Dead && (waits || !n.draining));
+            let may_stand_by = |id: u64| takes_work(id) || held(id) && may_stay(id);
+            prop_assert!(placement.standby.is_none_or(may_stand_by), "a standby that cannot take work");
             for id in [placement.owner, placement.standby].into_iter().flatten() {
                 prop_assert!(takes_work(id) || held(id), "node {id} was given something new");
             }
@@ -104,12 +117,18 @@ proptest! {
                 continue;
             };
             if nodes.iter().any(|n| takes_work(n.id)) {
-                prop_assert!(node(owner).is_some_and(|n| n.up), "left with a dead owner though a node is free");
+                let worth_it = placement.standby.is_some_and(|standby| match liveness(standby) {
+                    Liveness::Up if held(standby) => liveness(owner) == Liveness::Silent && writer.standby_holds != Some(true),
+                    Liveness::Up => liveness(owner) == Liveness::Silent,
+                    Liveness::Silent => true,
+                    Liveness::Dead => false,
+                });
+                prop_assert!(!waits || worth_it, "left with an owner that is away though a node is free");
             }
             if writer.redundancy == Redundancy::Dual && nodes.iter().any(|n| takes_work(n.id) && n.id != owner) {
                 prop_assert!(placement.standby.is_some(), "no standby though a second node is free");
             }
-            if let Some(before) = before.filter(|a| node(a.owner).is_some_and(|n| n.up) && a.owner != owner) {
+            if let Some(before) = before.filter(|a| liveness(a.owner) == Liveness::Up && a.owner != owner) {
                 prop_assert_eq!(before.standby, Some(owner), "a living owner gives way to its standby only");
                 prop_assert!(writer.redundant || writer.owner_delivers == Some(false), "moved by force");
             }
@@ -118,7 +137,7 @@ proptest! {
 }
 
 fn node(id: u64, zone: &str) -> NodeFacts {
-    NodeFacts { id, zone: zone.to_owned(), up: true, draining: false }
+    NodeFacts { id, zone: zone.to_owned(), liveness: Liveness::Up, draining: false }
 }
 
 fn on(owner: u64, standby: Option<u64>) -> WriterFacts {
@@ -129,6 +148,7 @@ fn on(owner: u64, standby: Option<u64>) -> WriterFacts {
         assignment: Some(Assignment { owner, standby, epoch: Epoch(1), owner_line: Line::Primary }),
         wanted_owner: None,
         redundant: false,
+        standby_holds: Some(true),
         outdated: false,
         owner_delivers: Some(true),
         standby_ready: true,
@@ -158,12 +178,41 @@ fn new_writers_spread_over_zones_first_and_then_evenly() {
 #[test]
 fn a_dead_owner_gives_way_to_its_standby_even_while_damped() {
     let mut nodes = [node(1, ""), node(2, ""), node(3, "")];
-    nodes[0].up = false;
+    nodes[0].liveness = Liveness::Dead;
     assert_eq!(place(&nodes, WriterFacts { hold: true, ..on(1, Some(2)) }), (Some(2), Some(3)));
-    nodes[1].up = false;
+    nodes[1].liveness = Liveness::Dead;
     assert_eq!(place(&nodes, on(1, Some(2))), (Some(3), None));
-    nodes[2].up = false;
+    nodes[2].liveness = Liveness::Dead;
     assert_eq!(place(&nodes, on(1, Some(2))), (Some(1), None));
+}
+
+#[test]
+fn a_silent_owner_gives_way_only_to_a_standby_that_holds_everything() {
+    let mut nodes = [node(1, ""), node(2, ""), node(3, "")];
+    nodes[0].liveness = Liveness::Silent;
+    let holds = |standby_holds| WriterFacts { standby_holds, ..on(1, Some(2)) };
+    assert_eq!(place(&nodes, holds(Some(true))), (Some(2), Some(3)));
+    assert_eq!(place(&nodes, holds(Some(false))), (Some(1), Some(2)), "the owner may be back with what it alone holds");
+    assert_eq!(place(&nodes, holds(None)), (Some(1), Some(2)), "the standby will say in a moment");
+    assert_eq!(place(&nodes, on(1, None)), (Some(1), Some(2)), "somebody reads, in case that it stays away");
+    let single = |standby| WriterFacts { redundancy: Redundancy::Single, ..on(1, standby) };
+    assert_eq!(place(&nodes, single(None)), (Some(2), None), "two readers were not asked for");
+    nodes[0].liveness = Liveness::Dead;
+    assert_eq!(place(&nodes, holds(Some(false))), (Some(2), Some(3)), "better than nobody");
+}
+
+#[test]
+fn a_silent_standby_keeps_its_place_until_it_is_dead() {
+    let mut nodes = [node(1, ""), node(2, ""), node(3, "")];
+    nodes[1].liveness = Liveness::Silent;
+    assert_eq!(place(&nodes, on(1, Some(2))), (Some(1), Some(2)));
+    nodes[0].liveness = Liveness::Dead;
+    assert_eq!(place(&nodes, on(1, Some(2))), (Some(1), Some(2)), "it may hold what the dead owner had");
+    nodes[0].liveness = Liveness::Up;
+    nodes[1].liveness = Liveness::Dead;
+    assert_eq!(place(&nodes, on(1, Some(2))), (Some(1), Some(3)));
+    nodes[1] = NodeFacts { draining: true, liveness: Liveness::Silent, ..node(2, "") };
+    assert_eq!(place(&nodes, on(1, Some(2))), (Some(1), Some(3)), "it was to be emptied anyway");
 }
 
 #[test]

@@ -107,7 +107,15 @@ impl<'a> Condition<'a> {
         if !scene.may_be_up(now.owner) {
             return match now.standby.filter(|standby| scene.may_be_up(*standby)) {
                 Some(standby) => {
-                    let text = format!("owner {owner_name} does not answer; {} takes over", scene.node_name(standby));
+                    let standby_name = scene.node_name(standby);
+                    let text = if self.standby.is_some_and(|report| report.redundant) {
+                        format!("owner {owner_name} does not answer; {standby_name} takes over")
+                    } else {
+                        format!(
+                            "owner {owner_name} does not answer; {standby_name} lacks what it alone had and takes over \
+                             if it stays away"
+                        )
+                    };
                     (ConnectorState::Starting, text)
                 }
                 None => {
@@ -211,7 +219,10 @@ impl<'a> Condition<'a> {
         let secondary = scene.node_name(standby);
         match self.standby {
             None if !scene.may_be_up(standby) => {
-                format!("standby {secondary} does not answer; nothing lost (primary active), another takes its place")
+                format!(
+                    "standby {secondary} does not answer; nothing lost (primary active), another takes its place if it \
+                     stays away"
+                )
             }
             None => format!("standby {secondary} is starting; nothing lost (primary active)"),
             Some(report) if !report.subscription.connected => {

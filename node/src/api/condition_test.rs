@@ -135,9 +135,12 @@ fn a_running_stream_says_what_it_lacks_and_that_nothing_is_lost() {
         }),
         ("aligned, redundant after the next commit; nothing lost", |case| case.report(OWNER).redundant = false),
         ("standby n2 is starting; nothing lost (primary active)", |case| case.node(STANDBY).report.writers.clear()),
-        ("standby n2 does not answer; nothing lost (primary active), another takes its place", |case| {
-            case.node(STANDBY).up = false;
-        }),
+        (
+            "standby n2 does not answer; nothing lost (primary active), another takes its place if it stays away",
+            |case| {
+                case.node(STANDBY).up = false;
+            },
+        ),
         ("one node only can take it, a second fault loses data; start, undrain or add a node", |case| {
             case.assign(Some(OWNER), None);
         }),
@@ -203,8 +206,13 @@ fn a_stream_is_redundant_again_when_both_nodes_run_the_new_configuration() {
 #[test]
 fn a_stream_that_does_not_deliver_names_the_cause_and_what_happens_next() {
     type Change = fn(&mut Case);
-    let cases: [(ConnectorState, &str, Change); 7] = [
+    let cases: [(ConnectorState, &str, Change); 8] = [
         (ConnectorState::Starting, "owner n1 does not answer; n2 takes over", |case| case.node(OWNER).up = false),
+        (
+            ConnectorState::Starting,
+            "owner n1 does not answer; n2 lacks what it alone had and takes over if it stays away",
+            |case| (case.node(OWNER).up, case.report(STANDBY).redundant) = (false, false),
+        ),
         (
             ConnectorState::Unassigned,
             "owner n1 does not answer and no standby is up; it goes on when a node is back",

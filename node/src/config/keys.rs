@@ -122,7 +122,7 @@ pub(super) const KEYS: [Key; 22] = [
         path: "cluster.dead_after",
         shape: milliseconds(300, 60_000),
         default: "1500ms",
-        doc: "Silence after which the leader takes a node for dead and promotes its standbys. At least three heartbeats. A node whose connections are reset and whose probe fails is dead at once.",
+        doc: "Silence after which the standbys of a node's streams take over, those that hold everything. At least three heartbeats. After twice as long the node is taken for dead: another gets its places, and a standby takes over with what it has. A node whose connections are reset and that refuses a probe is dead at once.",
     },
     Key {
         path: "listen.internal",

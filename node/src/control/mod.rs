@@ -11,6 +11,6 @@ mod requests;
 mod state;
 
 pub use placement::solve;
-pub use placement_model::{NodeFacts, Placement, WriterFacts};
+pub use placement_model::{Liveness, NodeFacts, Placement, WriterFacts};
 pub use reconcile::{RoleChange, RoleSpec, diff, role};
 pub use state::{State, StateError};

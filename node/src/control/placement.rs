@@ -5,7 +5,7 @@
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
-use super::placement_model::{NodeFacts, Placement, WriterFacts};
+use super::placement_model::{Liveness, NodeFacts, Placement, WriterFacts};
 use crate::model::{
     connector::{Assignment, Redundancy},
     ids::NodeId,
@@ -15,6 +15,8 @@ use crate::model::{
 ///
 /// # Invariants
 /// - Owner and standby are never the same node; a dual writer has both whenever two nodes can take work.
+/// - A silent node keeps what it may hold alone: its place as standby, and, while its standby would lose messages by
+///   taking over, as owner. A dead one keeps nothing that another can take.
 /// - With unchanged facts the answer, once in effect, stays the answer.
 /// - A draining node is given nothing new. A healthy owner is moved for an operator only once its target is redundant.
 pub fn solve(nodes: &[NodeFacts], writers: &[WriterFacts]) -> Vec<Placement> {
@@ -75,7 +77,7 @@ impl<'a> Cluster<'a> {
         match &writer.assignment {
             None => self.first_time(writer),
             Some(now) if self.up(now.owner) => self.owner_is_up(writer, now),
-            Some(now) => self.owner_is_dead(writer, now),
+            Some(now) => self.owner_is_away(writer, now),
         }
     }
 
@@ -84,10 +86,21 @@ impl<'a> Cluster<'a> {
         (owner, owner.and_then(|owner| self.next_standby(writer, owner, None)))
     }
 
-    fn owner_is_dead(&self, writer: &WriterFacts, now: &Assignment) -> Roles {
-        // Even a draining standby: it alone holds the frames that the owner had not committed.
-        let standby = now.standby.filter(|standby| self.up(*standby));
-        match standby.or_else(|| self.pick_owner(None)) {
+    fn owner_is_away(&self, writer: &WriterFacts, now: &Assignment) -> Roles {
+        let owner_is_dead = self.liveness(now.owner) == Liveness::Dead;
+        let standby = now.standby.filter(|standby| self.liveness(*standby) != Liveness::Dead);
+        let next = match standby {
+            // Even a draining standby: it alone holds the frames that the owner had not committed.
+            Some(standby) if self.up(standby) && (owner_is_dead || writer.standby_holds == Some(true)) => Some(standby),
+            // Either of the two may come back with what nobody else holds. Meanwhile a standby that is up reads on.
+            Some(standby) => return (Some(now.owner), Some(standby)),
+            // As long as the owner may come back, somebody else only reads.
+            None if !owner_is_dead && writer.redundancy == Redundancy::Dual => {
+                return (Some(now.owner), self.pick_standby(writer, now.owner, None));
+            }
+            None => self.pick_owner(None),
+        };
+        match next {
             Some(owner) => (Some(owner), self.next_standby(writer, owner, None)),
             // Nobody can take it. Kept, so that a returning owner goes on at once.
             None => (Some(now.owner), None),
@@ -112,7 +125,10 @@ impl<'a> Cluster<'a> {
         {
             return (Some(owner), self.next_standby(writer, owner, Some(now.owner)));
         }
-        let standby = rescuer.filter(|standby| writer.redundancy == Redundancy::Dual && *standby != now.owner);
+        let may_live = |standby: NodeId| self.liveness(standby) != Liveness::Dead && !self.draining(standby);
+        let keeps =
+            |standby: &NodeId| writer.redundancy == Redundancy::Dual && *standby != now.owner && may_live(*standby);
+        let standby = now.standby.filter(keeps);
         (Some(now.owner), standby.or_else(|| self.pick_standby(writer, now.owner, None)))
     }
 
@@ -155,8 +171,13 @@ impl<'a> Cluster<'a> {
         })
     }
 
+    /// One that is no member any more is dead.
+    fn liveness(&self, id: NodeId) -> Liveness {
+        self.nodes.get(&id).map_or(Liveness::Dead, |node| node.liveness)
+    }
+
     fn up(&self, id: NodeId) -> bool {
-        self.nodes.get(&id).is_some_and(|node| node.up)
+        self.liveness(id) == Liveness::Up
     }
 
     fn draining(&self, id: NodeId) -> bool {

@@ -6,13 +6,24 @@ use crate::model::{
     ids::{NodeId, WriterId},
 };
 
+/// Whether a member lives, as far as the leader can know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Liveness {
+    Up,
+    /// It says nothing, which frozen, cut-off and slow nodes do as well as dead ones: it may still hold what nobody else
+    /// does.
+    Silent,
+    /// Its address refuses connections, or it has been silent for too long to wait for it.
+    Dead,
+}
+
 /// A member as the leader sees it now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeFacts {
     pub id: NodeId,
     /// Failure domain; empty when unknown, which never counts as the same as another.
     pub zone: String,
-    pub up: bool,
+    pub liveness: Liveness,
     pub draining: bool,
 }
 
@@ -26,8 +37,10 @@ pub struct WriterFacts {
     pub assignment: Option<Assignment>,
     /// The node an operator wants as owner.
     pub wanted_owner: Option<NodeId>,
-    /// The standby is aligned and could take over now without loss.
+    /// The standby is aligned and could take over now without loss, as both nodes see it.
     pub redundant: bool,
+    /// The standby says that it could take over now without loss; None while it says nothing.
+    pub standby_holds: Option<bool>,
     /// The owner runs an older configuration than its standby does.
     pub outdated: bool,
     /// Whether records of the owner reach Kafka; None while nobody knows yet.

@@ -25,13 +25,13 @@ use crate::{
         ids::{Epoch, NodeId, WriterId},
         report::{ClusterView, NodeReport, NodeView},
     },
-    raft::RaftHandle,
+    raft::{Probed, RaftHandle},
     supervise::{Spawner, TaskKind},
 };
 
 /// How often silence is looked for.
 const TICK: Duration = Duration::from_millis(50);
-/// A probe that takes longer has failed.
+/// A probe that takes longer has no answer.
 const PROBE_MS_MAX: u64 = 200;
 const INBOX_MAX: usize = 1_024;
 const EVENTS_MAX: usize = 1_024;
@@ -41,7 +41,7 @@ const EVENTS_MAX: usize = 1_024;
 pub(super) enum Heard {
     Report { stream: u64, report: Box<NodeReport> },
     StreamEnded { stream: u64, node: NodeId },
-    Probed { node: NodeId, alive: bool },
+    Probed { node: NodeId, probed: Probed },
 }
 
 /// The cheap handle.
@@ -187,7 +187,7 @@ impl Coordinator {
                     self.probe(node);
                 }
             }
-            Heard::Probed { node, alive } => self.health.probed(node, alive),
+            Heard::Probed { node, probed } => self.health.probed(node, probed),
         }
     }
 
@@ -196,8 +196,8 @@ impl Coordinator {
         let Some(address) = address else { return };
         let (peers, myself) = (self.raft.peers(), self.myself.clone());
         self.spawner.spawn(TaskKind::Probe, format!("probe of node {node}"), |_| async move {
-            let alive = peers.probe(node, &address, PROBE_MS_MAX).await;
-            myself.send(Heard::Probed { node, alive }).await?;
+            let probed = peers.probe(node, &address, PROBE_MS_MAX).await;
+            myself.send(Heard::Probed { node, probed }).await?;
             Ok(())
         });
     }
@@ -211,7 +211,7 @@ impl Coordinator {
         self.health.look(now_ms);
         self.reports.retain(|id, _| members.contains(id));
         self.publish(&state, now_ms);
-        let nodes = facts::nodes(&state, &self.reports, |id| self.health.is_up(id, now_ms));
+        let nodes = facts::nodes(&state, &self.reports, |id| self.health.liveness(id, now_ms));
         let writers = facts::writers(&state, &self.reports, |writer| self.damping.holds(writer, now_ms));
         for (placement, facts) in control::solve(&nodes, &writers).into_iter().zip(&writers) {
             let Some(writer) = state.writers().get(&placement.writer) else { continue };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    control::{NodeFacts, State, WriterFacts},
+    control::{Liveness, NodeFacts, State, WriterFacts},
     model::{
         connector::{Assignment, Redundancy, TargetState, Writer},
         ids::{Epoch, NodeId, WriterId},
@@ -26,7 +26,7 @@ const REACHED_MS_MAX: u64 = 10_000;
 /// The last report of every node that has one.
 pub(super) type Reports = BTreeMap<NodeId, NodeReport>;
 
-pub(super) fn nodes(state: &State, reports: &Reports, is_up: impl Fn(NodeId) -> bool) -> Vec<NodeFacts> {
+pub(super) fn nodes(state: &State, reports: &Reports, liveness: impl Fn(NodeId) -> Liveness) -> Vec<NodeFacts> {
     let leaving = |id: &NodeId| reports.get(id).is_some_and(|report| report.leaving);
     state
         .nodes()
@@ -34,7 +34,7 @@ pub(super) fn nodes(state: &State, reports: &Reports, is_up: impl Fn(NodeId) -> 
         .map(|node| NodeFacts {
             id: node.id,
             zone: node.zone.clone(),
-            up: is_up(node.id),
+            liveness: liveness(node.id),
             draining: node.draining || leaving(&node.id),
         })
         .collect()
@@ -119,6 +119,7 @@ fn writer_facts(state: &State, reports: &Reports, id: &WriterId, writer: &Writer
         assignment: writer.assignment.clone(),
         wanted_owner: writer.wanted_owner,
         redundant: !reading || pair.is_some_and(Pair::is_redundant),
+        standby_holds: present.map(|standby| !reading || standby.redundant),
         // One that does not reach Kafka with the new configuration would deliver nothing.
         outdated: pair.is_some_and(Pair::is_outdated) && present.is_some_and(|standby| standby.kafka_connected),
         owner_delivers: owner.map(|report| !report.needs_epoch && report.stalled_ms < STALLED_MS_MAX),
@@ -212,8 +213,16 @@ pub(super) mod tests {
 
     fn owner_after(held: bool, change: impl Fn(&mut WriterReport, &mut WriterReport)) -> Option<NodeId> {
         let (state, reports) = scene(change);
-        let nodes = nodes(&state, &reports, |_| true);
-        let placed = crate::control::solve(&nodes, &writers(&state, &reports, |_| held));
+        next_owner(&state, &reports, held, |_| Liveness::Up)
+    }
+
+    fn next_owner(
+        state: &State,
+        reports: &Reports,
+        held: bool,
+        liveness: impl Fn(NodeId) -> Liveness,
+    ) -> Option<NodeId> {
+        let placed = crate::control::solve(&nodes(state, reports, liveness), &writers(state, reports, |_| held));
         placed.first().unwrap().owner
     }
 
@@ -240,6 +249,19 @@ pub(super) mod tests {
         assert_eq!(but(|owner, _| owner.redundant = false), Some(OWNER));
         assert_eq!(but(|_, standby| standby.redundant = false), Some(OWNER), "the owner speaks of its former life");
         assert_eq!(but(|owner, _| owner.standby = Some(3)), Some(OWNER), "the owner speaks of a former standby");
+    }
+
+    #[test]
+    fn a_silent_owner_is_waited_for_until_its_standby_says_that_it_holds_everything() {
+        let after = |state: &State, reports: &Reports| {
+            next_owner(state, reports, false, |id| if id == OWNER { Liveness::Silent } else { Liveness::Up })
+        };
+        let (state, mut reports) = scene(|_, standby| standby.redundant = true);
+        assert_eq!(after(&state, &reports), Some(STANDBY));
+        reports.remove(&STANDBY);
+        assert_eq!(after(&state, &reports), Some(OWNER), "a new leader has not heard it yet");
+        let (state, reports) = scene(|owner, _| (owner.redundant, owner.standby) = (true, Some(STANDBY)));
+        assert_eq!(after(&state, &reports), Some(OWNER), "what the owner said before proves nothing now");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::{collections::BTreeSet, time::Duration};
 use openraft::{RaftMetrics, ServerState};
 use tokio::time::timeout;
 
-use super::handle::RaftHandle;
+use super::{handle::RaftHandle, peers::Probed};
 use crate::model::ids::NodeId;
 
 /// A probe that takes longer has failed. A leader that is merely slow then meets voters that still hold its lease.
@@ -34,7 +34,7 @@ impl RaftHandle {
         let mut metrics = self.member.raft.metrics();
         // The lease runs from before the probe, which a killed process answers with a refusal within a millisecond.
         let changed = async {
-            if self.member.peers.probe(leader, address, PROBE_MS_MAX).await {
+            if self.member.peers.probe(leader, address, PROBE_MS_MAX).await == Probed::Alive {
                 return;
             }
             // A candidate tries again by itself, and leaves the turn to others when a voter's log was ahead of its own. An

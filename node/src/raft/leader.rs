@@ -15,6 +15,7 @@ use twinfeed_proto::internal::{AdoptRequest, JoinRequest, JoinResponse};
 
 use super::{
     member::Member,
+    peers::Probed,
     type_config::{LogId, Raft, TypeConfig},
 };
 use crate::model::{
@@ -174,7 +175,8 @@ impl Member {
             return Ok(());
         };
         let (name, address) = (&holder.name, &holder.internal_address);
-        if holder.id == self.me().node_id || self.peers.probe(holder.id, address, PROBE_TIMEOUT_MS).await {
+        let probe = self.peers.probe(holder.id, address, PROBE_TIMEOUT_MS);
+        if holder.id == self.me().node_id || probe.await == Probed::Alive {
             let text = format!("node name `{name}` is taken by a running node at {address}: choose another name");
             return Err(Status::already_exists(text));
         }

@@ -28,5 +28,5 @@ pub use driver::Driver;
 pub use error::Error;
 pub use handle::{RaftHandle, Started};
 pub use options::Options;
-pub use peers::Peers;
+pub use peers::{Peers, Probed};
 pub use status::RaftStatus;

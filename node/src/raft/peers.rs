@@ -4,14 +4,15 @@
 
 use std::{
     collections::HashMap,
-    error::Error as _,
+    error::Error,
+    io,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use tokio::time::timeout;
 use tonic::{
-    Request, Status,
+    Code, Request, Status,
     transport::{Channel, Endpoint},
 };
 use twinfeed_proto::internal::{
@@ -76,9 +77,19 @@ impl Peers {
         Envelope { cluster_id: me.cluster_id.0, to_node, from_node: me.node_id }
     }
 
-    /// Says whether the node of this id answers at this address within the deadline.
-    pub async fn probe(&self, id: NodeId, address: &str, deadline_ms: u64) -> bool {
-        self.hello(address, deadline_ms).await.is_ok_and(|hello| hello.node_id == id)
+    /// Asks whether the node of this id lives at this address. Each of at most two questions gets the deadline: the first may
+    /// be lost with a connection that was made to a process which is gone.
+    pub async fn probe(&self, id: NodeId, address: &str, deadline_ms: u64) -> Probed {
+        for _ in 0..2 {
+            match self.hello(address, deadline_ms).await {
+                Ok(hello) if hello.node_id == id => return Probed::Alive,
+                Ok(_) => return Probed::Refused,
+                Err(status) if is_refused(&status) => return Probed::Refused,
+                Err(status) if status.code() == Code::DeadlineExceeded => return Probed::Unanswered,
+                Err(_) => {}
+            }
+        }
+        Probed::Unanswered
     }
 
     pub(super) async fn hello(&self, address: &str, deadline_ms: u64) -> Result<HelloResponse, Status> {
@@ -132,15 +143,34 @@ async fn within<T>(
     }
 }
 
+/// What a question to a node has shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probed {
+    Alive,
+    /// No such process is there: its address refuses connections, or another node answers at it.
+    Refused,
+    /// No answer in time: dead with its host, frozen, cut off, or slow.
+    Unanswered,
+}
+
+/// The errors behind a failed call, outermost first.
+fn sources(status: &Status) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    let mut next = status.source();
+    std::iter::from_fn(move || {
+        let error = next?;
+        next = error.source();
+        Some(error)
+    })
+}
+
+fn is_refused(status: &Status) -> bool {
+    let mut errors = sources(status).filter_map(|error| error.downcast_ref::<io::Error>());
+    errors.any(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
 /// Says whether a failed call certainly never reached the other node.
 pub(super) fn never_sent(status: &Status) -> bool {
-    let mut source = status.source();
-    while let Some(error) = source {
-        if error.is::<tonic::ConnectError>() {
-            return true;
-        }
-        source = error.source();
-    }
-    // Refused by the receiver before it did anything.
-    matches!(status.code(), tonic::Code::FailedPrecondition | tonic::Code::InvalidArgument)
+    sources(status).any(|error| error.is::<tonic::ConnectError>())
+        // Refused by the receiver before it did anything.
+        || matches!(status.code(), Code::FailedPrecondition | Code::InvalidArgument)
 }

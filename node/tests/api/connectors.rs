@@ -317,7 +317,10 @@ async fn the_state_is_what_the_nodes_report() {
     assert_eq!(status().await.state(), ConnectorState::Starting, "a report on an old epoch says nothing on this one");
 
     node.hear(&[(me, false), (2, true)]);
-    assert_eq!(status().await.message, "owner n1 does not answer; n2 takes over");
+    assert_eq!(
+        status().await.message,
+        "owner n1 does not answer; n2 lacks what it alone had and takes over if it stays away"
+    );
     node.hear(&[(me, false), (2, false)]);
     assert_eq!(status().await.state(), ConnectorState::Unassigned);
 }

@@ -1,14 +1,20 @@
 //! Who may belong to a cluster: joining, wiped disks, taken names, removed ids, wrong clusters, moved addresses.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt};
 
 use super::support::{Node, Place, await_members, leader, places, start_all};
 use tonic::Code;
-use twinfeed_node::{model::command::Outcome, raft::Error};
+use twinfeed_node::{
+    model::command::Outcome,
+    raft::{Error, Probed},
+};
 use twinfeed_proto::internal::{
     Envelope, ForwardRequest, JoinRequest, RaftRequest, membership_service_client::MembershipServiceClient,
     raft_service_client::RaftServiceClient,
 };
+
+/// A deadline that nothing here reaches.
+const LONG_MS: u64 = 10_000;
 
 fn newcomer(root: &tempfile::TempDir, name: &str, members: &[Place]) -> Place {
     let mut place = Place::new(root, name);
@@ -81,6 +87,34 @@ fn a_second_node_of_the_same_name_is_refused_while_the_first_lives() {
     let refusal = join_answer(&twin, &nodes[leader(&nodes)], &cluster.0, 99);
     assert_eq!(refusal.code(), Code::AlreadyExists);
     assert!(refusal.message().contains("`n2` is taken"), "{refusal}");
+}
+
+#[test]
+fn a_probe_tells_a_process_that_is_gone_from_a_silent_one() {
+    let root = tempfile::tempdir().unwrap();
+    let places = places(&root, &["n1", "n2", "n3"]);
+    let mut nodes = start_all(&places);
+    let (asking, asked) = (nodes.remove(0), nodes.remove(0));
+    let probe =
+        |id: u64, address: &str, deadline_ms: u64| asking.run(asking.handle.peers().probe(id, address, deadline_ms));
+    let (id, address) = (asked.id(), places[1].options.internal_address.as_str());
+    assert_eq!(probe(id, address, LONG_MS), Probed::Alive);
+    assert_eq!(probe(id ^ 1, address, LONG_MS), Probed::Refused, "another node lives there");
+    // It accepts connections as the kernel does for a frozen process, and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    assert_eq!(probe(id, &silent.local_addr().unwrap().to_string(), 50), Probed::Unanswered);
+    asked.kill();
+    assert_eq!(probe(id, address, LONG_MS), Probed::Refused);
+    // It dies with the question: the broken connection alone proves nothing, the next one is refused.
+    let dying = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = dying.local_addr().unwrap().to_string();
+    let death = std::thread::spawn(move || {
+        let connection = dying.accept().unwrap();
+        drop(dying);
+        drop(connection);
+    });
+    assert_eq!(probe(id, &address, LONG_MS), Probed::Refused);
+    death.join().unwrap();
 }
 
 #[test]
