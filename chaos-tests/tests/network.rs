@@ -52,7 +52,7 @@ fn a_cut_service_is_silent_and_counted_and_its_neighbour_is_not_cut() {
     let host = network.host("n1").expect("a host");
     assert!(reaches(&network, "n1", one) && reaches(&network, "n2", one));
     for direction in [Direction::In, Direction::Out, Direction::Both] {
-        host.cut(Cut { direction, peer: one.into() }).expect("cut");
+        host.cut(Cut { direction, ..Cut::both(one) }).expect("cut");
         assert!(!reaches(&network, "n1", one), "{direction:?}");
         assert!(reaches(&network, "n1", two) && reaches(&network, "n2", one), "{direction:?}");
         assert!(host.dropped().expect("counted") > 0, "{direction:?}");

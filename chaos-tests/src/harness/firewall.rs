@@ -20,6 +20,20 @@ pub enum Peer {
     Host(Ipv4Addr),
     /// Only the TCP service on this port of the address.
     Service(SocketAddr),
+    /// Whoever is not this node itself.
+    Anyone,
+}
+
+/// How many of the packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    All,
+    /// As many of a hundred, at random; 1 to 99.
+    Percent(u8),
+    /// What exceeds this rate, for each direction and peer.
+    Above {
+        kilobytes_a_second: u32,
+    },
 }
 
 /// A silent cut: packets vanish, nobody is told.
@@ -27,23 +41,30 @@ pub enum Peer {
 pub struct Cut {
     pub direction: Direction,
     pub peer: Peer,
+    pub share: Share,
 }
 
 impl Cut {
-    /// A cut in both directions.
+    /// Nothing gets through in either direction.
     pub fn both(peer: impl Into<Peer>) -> Self {
-        Self { direction: Direction::Both, peer: peer.into() }
+        Self { direction: Direction::Both, peer: peer.into(), share: Share::All }
     }
 
     /// Arguments of iptables, one call a rule. Inserted in front: nothing that was there can let a packet through.
     pub(super) fn rules(self) -> Vec<Vec<String>> {
         let incoming = || match self.peer {
-            Peer::Host(address) => format!("-I INPUT -s {address} -j DROP"),
-            Peer::Service(at) => format!("-I INPUT -p tcp -s {} --sport {} -j DROP", at.ip(), at.port()),
+            Peer::Host(address) => format!("-I INPUT -s {address}{} -j DROP", self.share('i')),
+            Peer::Service(at) => {
+                format!("-I INPUT -p tcp -s {} --sport {}{} -j DROP", at.ip(), at.port(), self.share('i'))
+            }
+            Peer::Anyone => format!("-I INPUT ! -i lo{} -j DROP", self.share('i')),
         };
         let outgoing = || match self.peer {
-            Peer::Host(address) => format!("-I OUTPUT -d {address} -j DROP"),
-            Peer::Service(at) => format!("-I OUTPUT -p tcp -d {} --dport {} -j DROP", at.ip(), at.port()),
+            Peer::Host(address) => format!("-I OUTPUT -d {address}{} -j DROP", self.share('o')),
+            Peer::Service(at) => {
+                format!("-I OUTPUT -p tcp -d {} --dport {}{} -j DROP", at.ip(), at.port(), self.share('o'))
+            }
+            Peer::Anyone => format!("-I OUTPUT ! -o lo{} -j DROP", self.share('o')),
         };
         let rules = match self.direction {
             Direction::In => vec![incoming()],
@@ -51,6 +72,25 @@ impl Cut {
             Direction::Both => vec![incoming(), outgoing()],
         };
         rules.iter().map(|rule| rule.split(' ').map(str::to_owned).collect()).collect()
+    }
+}
+
+impl Cut {
+    /// The match for some of the packets. Each rule has a table of rates of its own, by its name.
+    fn share(self, direction: char) -> String {
+        match self.share {
+            Share::All => String::new(),
+            Share::Percent(percent) => format!(" -m statistic --mode random --probability 0.{percent:02}"),
+            Share::Above { kilobytes_a_second: rate } => {
+                let peer = match self.peer {
+                    Peer::Host(address) => u16::from(address.octets()[3]),
+                    Peer::Service(at) => at.port(),
+                    Peer::Anyone => 0,
+                };
+                let limit = format!("--hashlimit-above {rate}kb/s --hashlimit-burst {rate}kb");
+                format!(" -m hashlimit {limit} --hashlimit-name {direction}{peer}")
+            }
+        }
     }
 }
 
@@ -71,9 +111,18 @@ mod tests {
     #[test]
     fn a_one_way_cut_of_a_service_leaves_its_neighbours_alone() {
         let at = SocketAddr::from(([10, 213, 0, 1], 9092));
-        let cut = Cut { direction: Direction::In, peer: Peer::Service(at) };
+        let cut = Cut { direction: Direction::In, ..Cut::both(at) };
         assert_eq!(cut.rules(), ["-I INPUT -p tcp -s 10.213.0.1 --sport 9092 -j DROP".split(' ').collect::<Vec<_>>()]);
         assert_eq!(Cut::both(Peer::Host(Ipv4Addr::LOCALHOST)).rules().len(), 2);
+    }
+
+    #[test]
+    fn a_share_is_a_match_before_the_verdict() {
+        let rule = |cut: Cut| cut.rules()[0].join(" ");
+        let lossy = Cut { share: Share::Percent(7), ..Cut::both(Peer::Anyone) };
+        assert_eq!(rule(lossy), "-I INPUT ! -i lo -m statistic --mode random --probability 0.07 -j DROP");
+        let slow = Cut { share: Share::Above { kilobytes_a_second: 64 }, ..Cut::both(Peer::Host(Ipv4Addr::LOCALHOST)) };
+        assert!(rule(slow).contains("--hashlimit-above 64kb/s --hashlimit-burst 64kb --hashlimit-name i1 -j DROP"));
     }
 
     #[test]

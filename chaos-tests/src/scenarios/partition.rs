@@ -130,7 +130,7 @@ impl Partition {
 
     fn cuts(self, stage: &Stage, network: &Network, roles: &Roles, victim: &str) -> Result<Vec<Cut>> {
         let peers = || network.hosts().iter().filter(|host| host.name() != victim).map(Peer::from);
-        let towards = |direction| peers().map(|peer| Cut { direction, peer }).collect();
+        let towards = |direction| peers().map(|peer| Cut { direction, ..Cut::both(peer) }).collect();
         Ok(match self {
             Self::OwnerFromPeers | Self::LeaderAlone => towards(Direction::Both),
             Self::Deaf => towards(Direction::In),
