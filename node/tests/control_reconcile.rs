@@ -34,7 +34,7 @@ fn create(state: &mut State, index: u64, name: &str) {
 /// Nodes 1 to 3, and connectors `a` to `c` in one of the shapes that the commands can produce.
 fn state() -> impl Strategy<Value = State> {
     let target = prop_oneof![3 => Just(TargetState::Running), 1 => Just(TargetState::Paused)];
-    vec((option::of(1..4u64), option::of(1..4u64), target, any::<bool>()), 0..4).prop_map(|writers| {
+    vec((option::of(1..4u64), option::of(1..4u64), target, any::<(bool, bool)>()), 0..4).prop_map(|writers| {
         let mut state = State::default();
         for id in 1..4 {
             run(
@@ -43,13 +43,13 @@ fn state() -> impl Strategy<Value = State> {
                 Command::PutNode { node: NodeRecord { id, name: id.to_string(), ..Default::default() } },
             );
         }
-        for (i, (owner, standby, target, restart)) in writers.into_iter().enumerate() {
+        for (i, (owner, standby, target, (restart, rolls))) in writers.into_iter().enumerate() {
             let (name, index) = (["a", "b", "c", "d"][i], 10 * i as u64 + 10);
             create(&mut state, index, name);
             assign(&mut state, index + 1, name, owner, standby.filter(|s| owner.is_some() && Some(*s) != owner));
             run(&mut state, index + 2, Command::SetTarget { name: name.to_owned(), target });
             if restart {
-                run(&mut state, index + 3, Command::Restart { name: name.to_owned() });
+                run(&mut state, index + 3, Command::Restart { name: name.to_owned(), rolls });
             }
         }
         state
@@ -107,7 +107,7 @@ fn a_new_epoch_a_new_peer_and_a_restart_are_changes_and_a_pause_stops() {
     assert_eq!(diff(&state, 2, &running), vec![promoted.clone()]);
     follow(&mut running, vec![promoted]);
 
-    run(&mut state, 7, Command::Restart { name: "a".to_owned() });
+    run(&mut state, 7, Command::Restart { name: "a".to_owned(), rolls: false });
     assert!(matches!(diff(&state, 2, &running)[..], [RoleChange::Change { .. }]));
     run(&mut state, 8, Command::SetTarget { name: "a".to_owned(), target: TargetState::Paused });
     assert_eq!(diff(&state, 2, &running), vec![RoleChange::Stop { writer, from: owner }]);
@@ -161,6 +161,21 @@ fn a_new_configuration_reaches_the_standby_first_and_interrupts_no_owner() {
     assert!(!anew && promoted.role == Role::Owner && promoted.revision == 6);
     let (deposed, anew) = change(&state, 1, &owner).unwrap();
     assert!(anew && deposed.role == Role::Standby && deposed.revision == 6);
+}
+
+#[test]
+fn a_restart_of_a_pair_rolls_unless_it_is_forced() {
+    let mut state = pair();
+    let (owner, standby) = (running(&state, 1), running(&state, 2));
+    run(&mut state, 6, Command::Restart { name: "a".to_owned(), rolls: true });
+    let connector = &state.connectors()["a"];
+    assert!(connector.revision == 6 && connector.configured == 4, "{connector:?}");
+    assert_eq!(change(&state, 1, &owner), None, "the owner goes on");
+    assert!(change(&state, 2, &standby).is_some_and(|(to, anew)| anew && to.epoch == Epoch(5)));
+    run(&mut state, 7, Command::Restart { name: "a".to_owned(), rolls: false });
+    for (me, before) in [(1, owner), (2, standby)] {
+        assert!(change(&state, me, &before).is_some_and(|(to, anew)| anew && to.epoch == Epoch(7)));
+    }
 }
 
 #[test]

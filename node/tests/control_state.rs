@@ -54,7 +54,7 @@ fn command() -> impl Strategy<Value = Command> {
             }),
         1 => (name(), number()).prop_map(|(name, expected_revision)| Command::DeleteConnector { name, expected_revision }),
         1 => (name(), target()).prop_map(|(name, target)| Command::SetTarget { name, target }),
-        1 => name().prop_map(|name| Command::Restart { name }),
+        1 => (name(), any::<bool>()).prop_map(|(name, rolls)| Command::Restart { name, rolls }),
         2 => (writer(), number()).prop_map(|(writer, epoch)| Command::NewEpoch { writer, expected_epoch: Epoch(epoch) }),
         1 => (writer(), option::of(node_id())).prop_map(|(writer, node)| Command::WantOwner { writer, node }),
         6 => (writer(), number(), option::of(node_id()), option::of(node_id()), option::of(node_id())).prop_map(
@@ -164,13 +164,15 @@ fn check_epochs(before: &State, after: &State, index: u64, command: &Command) {
     for (id, writer) in after.writers() {
         let old = before.writers().get(id).and_then(|w| w.assignment.as_ref());
         let Some(new) = writer.assignment.as_ref() else { continue };
-        let changed = writer.connectors.iter().any(|name| after.connectors()[name].revision == index);
+        let reopened = writer.connectors.iter().any(|name| after.connectors()[name].reopened == index);
         let asked = matches!(command, Command::NewEpoch { writer, .. } if writer == id);
         match old {
             Some(old) if old.owner == new.owner && old.epoch == new.epoch => {
-                assert!(!changed, "what opens anew needs a new epoch");
+                assert!(!reopened, "what opens anew needs a new epoch");
             }
-            Some(old) if old.owner == new.owner => assert!(changed || asked, "a kept owner lost its epoch for nothing"),
+            Some(old) if old.owner == new.owner => {
+                assert!(reopened || asked, "a kept owner lost its epoch for nothing")
+            }
             _ => {}
         }
         let kept = old.is_some_and(|old| old.owner == new.owner && old.epoch == new.epoch);

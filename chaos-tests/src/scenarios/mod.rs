@@ -82,6 +82,7 @@ pub const ALL: &[&dyn Story] = &[
     &power_cut::PowerCut::All,
     &bad_store::BadStore::Corrupt,
     &planned::Planned::Move,
+    &planned::Planned::Restart,
     &planned::Planned::Configuration,
     &planned::Planned::BadConfiguration,
     &planned::Planned::KillInChangeover,

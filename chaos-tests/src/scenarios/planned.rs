@@ -1,4 +1,5 @@
-//! What an operator does on purpose, under traffic: the owner is moved, a connector is configured anew, well and badly.
+//! What an operator does on purpose, under traffic: the owner is moved, a connector is restarted, and configured anew, well
+//! and badly.
 //! Make before break: nothing is lost, and the topic hardly falls silent.
 
 use std::time::Duration;
@@ -9,7 +10,7 @@ use rand::{Rng as _, rngs::StdRng};
 use crate::{
     harness::{let_pass, wait_for},
     invariants::Invariant,
-    stage::{CONNECTOR, Stage},
+    stage::{CONNECTOR, Roles, Stage},
     story::{Facts, Story},
 };
 
@@ -25,6 +26,8 @@ const DIES_AFTER_MS: std::ops::Range<u64> = 0..900;
 pub(super) enum Planned {
     /// `failover`, back and forth.
     Move,
+    /// Asked for without a cause: both nodes begin anew.
+    Restart,
     /// A new configuration that works: both nodes run it in the end.
     Configuration,
     /// A node dies on the way: two faults at once, as the stream is at risk while its standby begins anew.
@@ -37,6 +40,7 @@ impl Story for Planned {
     fn facts(&self) -> Facts {
         let facts = match self {
             Self::Move => Facts::new("planned-move", &[36], "the owner is moved on request, make before break"),
+            Self::Restart => Facts::new("restart-connector", &[36], "the connector is restarted, the standby first"),
             Self::Configuration => {
                 Facts::new("new-configuration", &[36], "the connector is configured anew, the standby first")
             }
@@ -59,11 +63,14 @@ impl Story for Planned {
                 stage.cluster.admin.failover(CONNECTOR, "")?;
                 stage.wait_new_owner(roles.epoch).map(drop)
             }
+            Self::Restart => {
+                stage.fault(&format!("restart, owner {}", roles.owner));
+                stage.cluster.admin.restart(CONNECTOR)?;
+                wait_changeover(stage, &roles)
+            }
             Self::Configuration => {
                 configure(stage, random, &roles.owner)?;
-                let now = stage.wait_new_owner(roles.epoch)?;
-                ensure!(now.owner == roles.standby, "{} was reopened in place", roles.owner);
-                Ok(())
+                wait_changeover(stage, &roles)
             }
             Self::KillInChangeover => {
                 configure(stage, random, &roles.owner)?;
@@ -93,6 +100,13 @@ impl Story for Planned {
             }
         }
     }
+}
+
+/// Owner and standby change places.
+fn wait_changeover(stage: &Stage, before: &Roles) -> Result<()> {
+    let now = stage.wait_new_owner(before.epoch)?;
+    ensure!(now.owner == before.standby, "{} was reopened in place", before.owner);
+    Ok(())
 }
 
 /// A configuration that works as well as the present one.

@@ -6,12 +6,12 @@ use futures_util::StreamExt;
 use prost::Message;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
-use twinfeed_proto::admin::{self, connector_service_server::ConnectorService};
+use twinfeed_proto::admin::{self, ConnectorState, connector_service_server::ConnectorService};
 
 use super::{
     admin::Admin,
     changes::{self, check_request_id, revision_of},
-    condition::Scene,
+    condition::{Condition, Scene},
     convert,
     deadline::wait_until,
     paging::{Page, token_after},
@@ -132,8 +132,14 @@ impl ConnectorService for Admin {
         request: Request<admin::RestartConnectorRequest>,
     ) -> Answer<admin::RestartConnectorResponse> {
         let request = request.into_inner();
-        let command = Command::Restart { name: request.name.clone() };
-        self.change(command, &request.request_id, Subject::connector(&request.name)).await?;
+        check_request_id(&request.request_id)?;
+        let subject = Subject::connector(&request.name);
+        let scene = self.confirmed_scene().await?;
+        let connector = scene.state.connectors().get(&request.name).ok_or_else(|| status::not_found(subject))?;
+        // One that has failed would not let go of its place: what it holds nobody can write.
+        let rolls = !request.force && Condition::of(&scene, connector).state == ConnectorState::Running;
+        let command = Command::Restart { name: request.name.clone(), rolls };
+        self.change(command, &request.request_id, subject).await?;
         let connector = Some(show(&self.scene_after_change().await, &request.name)?);
         Ok(Response::new(admin::RestartConnectorResponse { connector }))
     }

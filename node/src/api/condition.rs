@@ -149,44 +149,41 @@ impl<'a> Condition<'a> {
 
     /// What else can be done where the owner has to write what it holds before it may take over a new configuration.
     fn held_back(&self, connector: &Connector, owner: &WriterReport) -> String {
-        if owner.is_older_than(self.revision) {
-            let command = format!("wsctl connector restart {}", connector.name);
+        if owner.is_older_than(connector.configured) {
+            let command = format!("wsctl connector restart {} --force", connector.name);
             format!(", with the old configuration; the new one at once, without what waits: {command}")
         } else {
             String::new()
         }
     }
 
-    /// The owner goes on with an older configuration until its standby has taken its place.
-    fn changing_over(&self, scene: &Scene, now: &Assignment, primary: &str) -> String {
+    /// The owner goes on as it is until its standby, which has begun anew, has taken its place.
+    fn changing_over(&self, scene: &Scene, now: &Assignment, new_configuration: bool) -> String {
+        let primary = scene.node_name(now.owner);
         let secondary = now.standby.map_or_else(|| "a standby".to_owned(), |id| scene.node_name(id));
+        let (what, how, correct) = if new_configuration {
+            ("the new configuration", "with the old one", ": correct it")
+        } else {
+            ("the restarted subscription", "as before", "")
+        };
         if let Some(why) = self.standby.and_then(|standby| standby.failed.as_ref()) {
-            return format!(
-                "the new configuration fails at {secondary} ({why}); {primary} goes on with the old one: correct it"
-            );
+            return format!("{what} fails at {secondary} ({why}); {primary} goes on {how}{correct}");
         }
         let subscription = self.standby.map(|standby| &standby.subscription);
         // Without an error it is still connecting for the first time.
-        match subscription.filter(|subscription| !subscription.connected && !subscription.last_error.is_empty()) {
-            Some(subscription) => {
-                let why = reason(&subscription.last_error);
-                format!(
-                    "the new configuration does not connect at {secondary}{why}; {primary} goes on with the old one: \
-                     correct it"
-                )
-            }
-            None if self
-                .standby
-                .is_some_and(|standby| !standby.kafka_connected && !standby.is_older_than(self.revision)) =>
-            {
-                format!(
-                    "the new configuration has not reached Kafka at {secondary}; {primary} goes on with the old one: correct \
-                 it, if it stays so"
-                )
-            }
-            None => {
-                format!("{primary} goes on with the old configuration until {secondary} takes over with the new one")
-            }
+        if let Some(subscription) = subscription.filter(|s| !s.connected && !s.last_error.is_empty()) {
+            let why = reason(&subscription.last_error);
+            return format!("{what} does not connect at {secondary}{why}; {primary} goes on {how}{correct}");
+        }
+        let is_cut_off = |standby: &WriterReport| !standby.kafka_connected && !standby.is_older_than(self.revision);
+        if self.standby.is_some_and(is_cut_off) {
+            let correct = if new_configuration { ": correct it, if it stays so" } else { "" };
+            return format!("{what} has not reached Kafka at {secondary}; {primary} goes on {how}{correct}");
+        }
+        if new_configuration {
+            format!("{primary} goes on with the old configuration until {secondary} takes over with the new one")
+        } else {
+            format!("{primary} goes on until {secondary}, which begins anew, takes over: a restart")
         }
     }
 
@@ -205,10 +202,10 @@ impl<'a> Condition<'a> {
         if self.redundancy == Redundancy::Single || self.redundant() {
             return String::new();
         }
-        let primary = scene.node_name(now.owner);
         if owner.is_older_than(self.revision) {
-            return self.changing_over(scene, now, &primary);
+            return self.changing_over(scene, now, owner.is_older_than(connector.configured));
         }
+        let primary = scene.node_name(now.owner);
         if !owner.subscription.connected {
             let why = reason(&owner.subscription.last_error);
             return format!("primary at {primary} is not connected{why}; nothing lost (secondary active)");

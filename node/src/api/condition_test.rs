@@ -73,6 +73,10 @@ impl Case {
         self.apply(Command::UpdateConnector { name: "trades".to_owned(), config, expected_revision: 0, rolls_from });
     }
 
+    fn restart(&mut self) {
+        self.apply(Command::Restart { name: "trades".to_owned(), rolls: true });
+    }
+
     fn connector(&self) -> &Connector {
         &self.scene.state.connectors()["trades"]
     }
@@ -167,7 +171,8 @@ fn a_running_stream_says_what_it_lacks_and_that_nothing_is_lost() {
 
 #[test]
 fn an_owner_that_waits_names_the_command_that_applies_a_new_configuration_at_once() {
-    let text = "with the old configuration; the new one at once, without what waits: wsctl connector restart trades";
+    let text = "with the old configuration; the new one at once, without what waits: wsctl connector restart trades \
+                --force";
     let waits = judged(|case| {
         case.configure();
         case.report(OWNER).stalled_ms = STALL_SHOWN_MS_MIN;
@@ -183,6 +188,37 @@ fn an_owner_that_waits_names_the_command_that_applies_a_new_configuration_at_onc
     });
     let text = "the new configuration fails at n2 (no such secret); n1 goes on with the old one: correct it";
     assert_eq!(fails, (ConnectorState::Running, text.to_owned(), true));
+}
+
+#[test]
+fn a_restart_says_who_begins_anew_and_who_goes_on() {
+    type Change = fn(&mut Case);
+    let cases: [(&str, Change); 4] = [
+        ("n1 goes on until n2, which begins anew, takes over: a restart", |_| {}),
+        ("the restarted subscription fails at n2 (no such secret); n1 goes on as before", |case| {
+            case.report(STANDBY).failed = Some("no such secret".to_owned());
+        }),
+        ("the restarted subscription does not connect at n2 (refused with 401); n1 goes on as before", |case| {
+            case.lose_feed(STANDBY);
+        }),
+        ("the restarted subscription has not reached Kafka at n2; n1 goes on as before", |case| {
+            let revision = case.connector().revision;
+            let standby = case.report(STANDBY);
+            (standby.revision, standby.kafka_connected) = (revision, false);
+        }),
+    ];
+    for (message, change) in cases {
+        let judged = judged(|case| {
+            case.restart();
+            change(case);
+        });
+        assert_eq!(judged, (ConnectorState::Running, message.to_owned(), true));
+    }
+    let waits = judged(|case| {
+        case.restart();
+        case.report(OWNER).stalled_ms = STALL_SHOWN_MS_MIN;
+    });
+    assert!(waits.1.ends_with("it goes on trying"), "no new configuration is held back: {waits:?}");
 }
 
 #[test]

@@ -150,29 +150,26 @@ impl State {
                 if let Err(outcome) = self.check_config(name, config) {
                     return outcome;
                 }
-                let change = |c: &mut Connector| c.config.clone_from(config);
-                match self.connector_at(name, *expected_revision) {
+                let change = |c: &mut Connector| {
+                    c.config.clone_from(config);
+                    c.configured = log_index;
+                };
+                let rolls = match self.connector_at(name, *expected_revision) {
                     // Whoever applies a configuration again and again interrupts nobody.
                     Ok(now) if now.config == *config => return Outcome::Done { revision: now.revision },
-                    Ok(_) => {}
+                    Ok(now) => now.revision == *rolls_from,
                     Err(outcome) => return outcome,
-                }
-                if self.rolls(name, *rolls_from) {
-                    self.change_connector(name, *expected_revision, Stamp { log_index, at_ms }, change)
-                } else {
-                    self.reopen_connector(name, *expected_revision, Stamp { log_index, at_ms }, change)
-                }
+                };
+                self.roll_connector(rolls, name, Stamp { log_index, at_ms }, change)
             }
             Command::DeleteConnector { name, expected_revision } => {
                 self.delete_connector(log_index, name, *expected_revision)
             }
             Command::SetTarget { name, target } => match self.connectors.get(name) {
                 Some(connector) if connector.target == *target => Outcome::Done { revision: connector.revision },
-                Some(_) | None => self.reopen_connector(name, 0, Stamp { log_index, at_ms }, |c| c.target = *target),
+                Some(_) | None => self.reopen_connector(name, Stamp { log_index, at_ms }, |c| c.target = *target),
             },
-            Command::Restart { name } => self.reopen_connector(name, 0, Stamp { log_index, at_ms }, |c| {
-                c.restarts = c.restarts.saturating_add(1);
-            }),
+            Command::Restart { name, rolls } => self.roll_connector(*rolls, name, Stamp { log_index, at_ms }, |_| {}),
             Command::NewEpoch { writer, expected_epoch } => self.new_epoch(log_index, writer, *expected_epoch),
             Command::WantOwner { writer, node } => self.want_owner(log_index, writer, *node),
             Command::Assign { writer, expected_epoch, expected_standby, owner, standby } => {
@@ -260,7 +257,7 @@ impl State {
             target,
             revision: stamp.log_index,
             reopened: stamp.log_index,
-            restarts: 0,
+            configured: stamp.log_index,
             created_at_ms: stamp.at_ms,
             updated_at_ms: stamp.at_ms,
             writer: writer.clone(),
@@ -277,16 +274,7 @@ impl State {
         if expected == 0 || expected == actual { Ok(connector) } else { Err(Outcome::Conflict { expected, actual }) }
     }
 
-    fn change_connector(
-        &mut self,
-        name: &str,
-        expected_revision: u64,
-        stamp: Stamp,
-        change: impl FnOnce(&mut Connector),
-    ) -> Outcome {
-        if let Err(outcome) = self.connector_at(name, expected_revision) {
-            return outcome;
-        }
+    fn change_connector(&mut self, name: &str, stamp: Stamp, change: impl FnOnce(&mut Connector)) -> Outcome {
         let Some(connector) = self.connectors.get_mut(name) else { return no_connector(name) };
         change(connector);
         connector.revision = stamp.log_index;
@@ -295,14 +283,8 @@ impl State {
     }
 
     /// The same where owner and standby begin anew at once. Sequences are dense per epoch, so that needs a new one.
-    fn reopen_connector(
-        &mut self,
-        name: &str,
-        expected_revision: u64,
-        stamp: Stamp,
-        change: impl FnOnce(&mut Connector),
-    ) -> Outcome {
-        let outcome = self.change_connector(name, expected_revision, stamp, change);
+    fn reopen_connector(&mut self, name: &str, stamp: Stamp, change: impl FnOnce(&mut Connector)) -> Outcome {
+        let outcome = self.change_connector(name, stamp, change);
         let changed = self.connectors.get_mut(name).filter(|_| matches!(outcome, Outcome::Done { .. }));
         if let Some(connector) = changed {
             connector.reopened = stamp.log_index;
@@ -314,12 +296,24 @@ impl State {
         outcome
     }
 
-    /// Whether owner and standby can take over a new configuration one after the other.
-    fn rolls(&self, name: &str, from: u64) -> bool {
-        let Some(connector) = self.connectors.get(name) else { return false };
+    /// The same where a running pair takes it over one after the other, if it `rolls`, and reopens at once otherwise.
+    fn roll_connector(
+        &mut self,
+        rolls: bool,
+        name: &str,
+        stamp: Stamp,
+        change: impl FnOnce(&mut Connector),
+    ) -> Outcome {
+        if rolls && self.connectors.get(name).is_some_and(|connector| self.is_running_pair(connector)) {
+            self.change_connector(name, stamp, change)
+        } else {
+            self.reopen_connector(name, stamp, change)
+        }
+    }
+
+    fn is_running_pair(&self, connector: &Connector) -> bool {
         let assignment = self.writers.get(&connector.writer).and_then(|writer| writer.assignment.as_ref());
-        let is_pair = assignment.is_some_and(|assignment| assignment.standby.is_some());
-        connector.revision == from && connector.target == TargetState::Running && is_pair
+        connector.target == TargetState::Running && assignment.is_some_and(|assignment| assignment.standby.is_some())
     }
 
     fn delete_connector(&mut self, log_index: u64, name: &str, expected_revision: u64) -> Outcome {

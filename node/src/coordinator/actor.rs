@@ -233,9 +233,8 @@ impl Coordinator {
         }
         for (writer, epoch) in self.changeovers.due(&state, &self.reports, now_ms) {
             if self.renew(&writer, epoch, now_ms).await {
-                let text = "the owner begins anew with the new configuration: it had failed, or no standby could be \
-                            matched with it";
-                self.event_of(&self.connector_of(&writer), "configuration.reopened", text.to_owned());
+                let text = "the owner begins anew: it had failed, or no standby could be matched with it";
+                self.event_of(&self.connector_of(&writer), "changeover.forced", text.to_owned());
             }
         }
     }
@@ -259,8 +258,8 @@ impl Coordinator {
             self.event_of(&connector, "owner.replaced", text);
             self.damping.moved(&facts.id, now_ms);
         } else if facts.outdated {
-            let text = format!("the standby has taken the new configuration over and the place of {}", report.name);
-            self.event_of(&connector, "configuration.taken_over", text);
+            let text = format!("the standby, which has begun anew, takes the place of {}", report.name);
+            self.event_of(&connector, "changeover.taken", text);
         }
     }
 

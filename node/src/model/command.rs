@@ -61,8 +61,13 @@ pub enum Command {
         name: String,
         target: TargetState,
     },
+    /// Begins anew with the same configuration.
     Restart {
         name: String,
+        /// A running pair does so one after the other, the standby first; else both at once, which interrupts the stream
+        /// and forgets what waits.
+        #[serde(default)]
+        rolls: bool,
     },
     /// `failover`: who the operator wants as owner; None clears it.
     WantOwner {

@@ -28,8 +28,9 @@ pub struct Connector {
     /// That of the last change for which both nodes reopen at once.
     #[serde(default)]
     pub reopened: u64,
-    /// Counts `restart` requests.
-    pub restarts: u64,
+    /// That of the last change of the configuration. Who runs this one or a later one only lacks a restart.
+    #[serde(default)]
+    pub configured: u64,
     pub created_at_ms: u64,
     pub updated_at_ms: u64,
     pub writer: WriterId,

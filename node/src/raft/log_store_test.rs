@@ -32,7 +32,7 @@ fn log_id(term: u64, index: u64) -> LogId {
 }
 
 fn restart_entry(index: u64, name: &str) -> Entry {
-    let command = Command::Restart { name: name.to_owned() };
+    let command = Command::Restart { name: name.to_owned(), rolls: false };
     let proposal = Proposal { request_id: String::new(), proposed_at_ms: 1, command };
     Entry { log_id: log_id(1, index), payload: EntryPayload::Normal(proposal) }
 }
@@ -97,7 +97,7 @@ async fn the_persisted_layout_is_what_it_was() {
             keyed(1, r#"{"log_id":{"leader_id":{"term":1,"node_id":7},"index":1},"payload":"Blank"}"#),
             keyed(
                 2,
-                r#"{"log_id":{"leader_id":{"term":1,"node_id":7},"index":2},"payload":{"Normal":{"request_id":"","proposed_at_ms":1,"command":{"Restart":{"name":"c"}}}}}"#
+                r#"{"log_id":{"leader_id":{"term":1,"node_id":7},"index":2},"payload":{"Normal":{"request_id":"","proposed_at_ms":1,"command":{"Restart":{"name":"c","rolls":false}}}}}"#
             ),
         ]
     );

@@ -47,7 +47,7 @@ async fn a_connector_lives_from_create_to_delete() {
     let resume = ResumeConnectorRequest { name: "btc".into(), request_id: uuid() };
     let resumed = api.resume_connector(resume).await.unwrap().into_inner().connector.unwrap();
     assert_eq!(resumed.target_state(), TargetState::Running);
-    let restart = RestartConnectorRequest { name: "btc".into(), request_id: uuid() };
+    let restart = RestartConnectorRequest { name: "btc".into(), request_id: uuid(), force: false };
     let restarted = api.restart_connector(restart).await.unwrap().into_inner().connector.unwrap();
     assert!(restarted.revision > resumed.revision);
 
@@ -323,6 +323,28 @@ async fn the_state_is_what_the_nodes_report() {
     );
     node.hear(&[(me, false), (2, false)]);
     assert_eq!(status().await.state(), ConnectorState::Unassigned);
+}
+
+#[tokio::test]
+async fn a_restart_interrupts_only_what_does_not_run_or_is_forced() {
+    let node = Node::start().await;
+    let me = node.raft.node_id();
+    node.create("btc").await;
+    node.add_member(2, "n2").await;
+    node.hear(&[(me, true), (2, true)]);
+    let epoch = node.assign("btc", me, Some(2)).await;
+    let mut api = node.connectors();
+    let mut epoch_after = async |force: bool| {
+        let request = RestartConnectorRequest { name: "btc".into(), request_id: uuid(), force };
+        api.restart_connector(request).await.unwrap().into_inner().connector.unwrap().status.unwrap().epoch
+    };
+    node.report(me, "btc", healthy(Role::Owner, epoch));
+    node.report(2, "btc", healthy(Role::Standby, epoch));
+    assert_eq!(epoch_after(false).await, epoch.0, "both are redundant: one after the other");
+    let forced = epoch_after(true).await;
+    assert!(forced > epoch.0);
+    // Nobody has reported under the new epoch: it does not run.
+    assert!(epoch_after(false).await > forced);
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! `wsctl connector pause|resume|stop|restart NAME`: one name in, the connector out.
 
+use clap::Args;
 use twinfeed_proto::admin::{
     PauseConnectorRequest, RestartConnectorRequest, ResumeConnectorRequest, StopConnectorRequest, TargetState,
     connector_service_client::ConnectorServiceClient as Client,
@@ -7,6 +8,16 @@ use twinfeed_proto::admin::{
 
 use super::{changed, expect_connector};
 use crate::{connection::Call, error::Error, invocation::Invocation};
+
+/// Arguments of `connector restart`.
+#[derive(Debug, Args)]
+pub(crate) struct Restart {
+    /// Name of the connector
+    name: String,
+    /// Close and reopen both nodes at once: what waits for Kafka is forgotten, and what the feed sends meanwhile is a gap
+    #[arg(long)]
+    force: bool,
+}
 
 pub(crate) async fn pause(invocation: &mut Invocation, name: String) -> Result<(), Error> {
     let (call, request_id) = prepare(invocation, &name);
@@ -32,9 +43,10 @@ pub(crate) async fn stop(invocation: &mut Invocation, name: String) -> Result<()
     changed(invocation, &expect_connector(response.connector)?, "stopped", &[])
 }
 
-pub(crate) async fn restart(invocation: &mut Invocation, name: String) -> Result<(), Error> {
+pub(crate) async fn restart(invocation: &mut Invocation, arguments: Restart) -> Result<(), Error> {
+    let Restart { name, force } = arguments;
     let (call, request_id) = prepare(invocation, &name);
-    let request = RestartConnectorRequest { name, request_id };
+    let request = RestartConnectorRequest { name, request_id, force };
     let send = async |channel, request| Client::new(channel).restart_connector(request).await;
     let response = invocation.connection.call(call, request, send).await?;
     let connector = expect_connector(response.connector)?;

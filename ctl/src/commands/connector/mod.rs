@@ -60,9 +60,9 @@ pub(crate) enum Command {
     /// Like pause, and give the nodes back too; `resume` runs it again
     #[command(after_help = "Examples:\n  wsctl connector stop trades\n  wsctl connector resume trades")]
     Stop(Named),
-    /// Close and reopen everything on the same nodes: it begins anew, and what was not written yet is a gap
+    /// Begin anew without a gap, the standby first; one that is not RUNNING, or has no standby, at once
     #[command(after_help = "Examples:\n  wsctl connector restart trades")]
-    Restart(Named),
+    Restart(lifecycle::Restart),
     /// Move the owner, make before break; answers when the new owner delivers
     #[command(after_help = failover::EXAMPLES)]
     Failover(failover::Arguments),
@@ -91,7 +91,7 @@ pub(crate) async fn run(invocation: &mut Invocation, command: Command) -> Result
         Command::Pause(Named { name }) => lifecycle::pause(invocation, name).await,
         Command::Resume(Named { name }) => lifecycle::resume(invocation, name).await,
         Command::Stop(Named { name }) => lifecycle::stop(invocation, name).await,
-        Command::Restart(Named { name }) => lifecycle::restart(invocation, name).await,
+        Command::Restart(arguments) => lifecycle::restart(invocation, arguments).await,
         Command::Failover(arguments) => failover::run(invocation, arguments).await,
         Command::Set(arguments) => set::set(invocation, arguments).await,
         Command::Unset(arguments) => set::unset(invocation, arguments).await,
