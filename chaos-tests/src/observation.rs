@@ -11,6 +11,8 @@ pub struct Fault {
     pub what: String,
     /// Milliseconds since 1970.
     pub at_ms: u64,
+    /// The same of its end, for one that lasts.
+    pub over_at_ms: u64,
 }
 
 /// How long the cluster took from the end of a fault until every stream was redundant under one leader.

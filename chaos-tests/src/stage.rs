@@ -24,9 +24,10 @@ pub const CONNECTOR: &str = "prices";
 const TRAFFIC_MIN: f64 = 100.0;
 /// Runs of missing messages that are printed of a broken stage.
 const MISSING_SHOWN_MAX: usize = 10;
-/// A silence that begins later after a fault is not its.
+/// A silence that begins later after the end of a fault is not its.
 const SILENCE_BEGINS_MS_MAX: u64 = 5_000;
 const VERDICT_MAX: Duration = Duration::from_secs(120);
+const NEWS_WITHIN: Duration = Duration::from_secs(30);
 
 /// What stands on the stage.
 #[derive(Debug, Clone)]
@@ -129,21 +130,35 @@ impl Stage {
     }
 
     /// How far the stream has come, as the leader knows it: grows with every commit and every new owner.
-    pub fn progress(&self) -> Option<(u64, u64)> {
+    fn progress(&self) -> Option<(u64, u64)> {
         let status = self.cluster.admin.connector(CONNECTOR).ok()?.status?;
         Some((status.epoch, status.records_committed))
     }
 
-    /// Waits until the stream has gone on since it was there. What is reported of it may be older than a short fault.
-    pub fn wait_beyond(&self, progress: Option<(u64, u64)>) -> Result<()> {
-        wait_for("the stream to go on", Duration::from_secs(30), || (self.progress() > progress).then_some(()))
-            .map_err(|error| self.explain(error))
+    /// Waits until the stream goes on. What the first news tell may have been done before a fault that has just ended, so
+    /// it takes two.
+    pub fn wait_going_on(&self) -> Result<()> {
+        for _ in 0..2 {
+            let before = wait_for("news of the stream", NEWS_WITHIN, || self.progress());
+            let before = before.map_err(|error| self.explain(error))?;
+            wait_for("the stream to go on", NEWS_WITHIN, || (self.progress()? > before).then_some(()))
+                .map_err(|error| self.explain(error))?;
+        }
+        Ok(())
     }
 
     /// Notes that a fault begins now.
     pub fn fault(&mut self, what: &str) {
         self.last_fault = what.to_owned();
-        self.seen.faults.push(Fault { what: what.to_owned(), at_ms: wall_ms() });
+        let at_ms = wall_ms();
+        self.seen.faults.push(Fault { what: what.to_owned(), at_ms, over_at_ms: at_ms });
+    }
+
+    /// Notes that the last fault has lasted until now.
+    pub fn fault_over(&mut self) {
+        if let Some(fault) = self.seen.faults.last_mut() {
+            fault.over_at_ms = wall_ms();
+        }
     }
 
     /// Faults noted so far.
@@ -249,10 +264,10 @@ pub struct Roles {
 /// A silence belongs to the last fault before its end; faults without one that is long enough to be listed had none.
 fn silences(books: &ReaderBooks, faults: &[Fault]) -> Vec<u64> {
     let around = |n: usize| {
-        let fault = faults[n].at_ms;
+        let (fault, over) = (faults[n].at_ms, faults[n].over_at_ms);
         let until = faults.get(n + 1).map_or(u64::MAX, |next| next.at_ms);
         let its =
-            |s: &&Silence| (fault..until).contains(&(s.from_ms + s.ms)) && s.from_ms < fault + SILENCE_BEGINS_MS_MAX;
+            |s: &&Silence| (fault..until).contains(&(s.from_ms + s.ms)) && s.from_ms < over + SILENCE_BEGINS_MS_MAX;
         books.silences.iter().filter(its).map(|s| s.ms).max().unwrap_or(0)
     };
     (0..faults.len()).map(around).collect()
@@ -268,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_silence_belongs_to_the_last_fault_before_its_end() {
-        let fault = |at_ms| Fault { what: "kill".to_owned(), at_ms };
+        let fault = |at_ms| Fault { what: "kill".to_owned(), at_ms, over_at_ms: at_ms };
         let silence = |from_ms, ms| Silence { from_ms, ms };
         let silent = vec![silence(990, 60), silence(1_500, 40), silence(9_000, 500), silence(100, 30)];
         let books = ReaderBooks { silences: silent, ..ReaderBooks::default() };

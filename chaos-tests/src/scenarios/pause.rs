@@ -57,10 +57,9 @@ impl Story for Pause {
             stage.wait_new_owner(roles.epoch)?;
         }
         let_pass(frozen.saturating_sub(frozen_at.elapsed()));
-        let before = stage.progress();
         stage.cluster.resume(&victim)?;
         // Else the next fault would begin within the silence of this one.
-        stage.wait_beyond(before)
+        stage.wait_going_on()
     }
 }
 

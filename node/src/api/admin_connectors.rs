@@ -6,15 +6,16 @@ use futures_util::StreamExt;
 use prost::Message;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
-use twinfeed_proto::admin::{self, ConnectorState, connector_service_server::ConnectorService};
+use twinfeed_proto::admin::{self, connector_service_server::ConnectorService};
 
 use super::{
     admin::Admin,
     changes::{self, check_request_id, revision_of},
-    condition::{Condition, Scene},
+    condition::Scene,
     convert,
     deadline::wait_until,
     paging::{Page, token_after},
+    restart::{self, Restart},
     status::{self, Subject},
 };
 use crate::{
@@ -136,9 +137,16 @@ impl ConnectorService for Admin {
         let subject = Subject::connector(&request.name);
         let scene = self.confirmed_scene().await?;
         let connector = scene.state.connectors().get(&request.name).ok_or_else(|| status::not_found(subject))?;
-        // One that has failed would not let go of its place: what it holds nobody can write.
-        let rolls = !request.force && Condition::of(&scene, connector).state == ConnectorState::Running;
-        let command = Command::Restart { name: request.name.clone(), rolls };
+        let restart = if request.force { Ok(Restart::AtOnce) } else { restart::judge(&scene, connector) };
+        let restart = restart.map_err(|why| {
+            let text = format!(
+                "{why}: a restart would lose it; wait until that is over, or begin anew without it: wsctl connector restart \
+                 {} --force",
+                request.name
+            );
+            status::precondition("WOULD_LOSE", text)
+        })?;
+        let command = Command::Restart { name: request.name.clone(), rolls: restart == Restart::Rolling };
         self.change(command, &request.request_id, subject).await?;
         let connector = Some(show(&self.scene_after_change().await, &request.name)?);
         Ok(Response::new(admin::RestartConnectorResponse { connector }))

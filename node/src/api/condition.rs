@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A shorter wait for Kafka is no news.
-const STALL_SHOWN_MS_MIN: u64 = 2_000;
+pub(super) const STALL_SHOWN_MS_MIN: u64 = 2_000;
 
 /// Everything one answer is made from, taken at one moment.
 pub(super) struct Scene {
@@ -108,7 +108,7 @@ impl<'a> Condition<'a> {
             return match now.standby.filter(|standby| scene.may_be_up(*standby)) {
                 Some(standby) => {
                     let standby_name = scene.node_name(standby);
-                    let text = if self.standby.is_some_and(|report| report.redundant) {
+                    let text = if self.standby.is_none_or(|report| report.redundant) {
                         format!("owner {owner_name} does not answer; {standby_name} takes over")
                     } else {
                         format!(

@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use super::*;
+use super::{
+    super::restart::{self, Restart},
+    *,
+};
 use crate::model::{
     command::{Command, Proposal},
     connector::{Config, NodeRecord},
@@ -219,6 +222,49 @@ fn a_restart_says_who_begins_anew_and_who_goes_on() {
         case.report(OWNER).stalled_ms = STALL_SHOWN_MS_MIN;
     });
     assert!(waits.1.ends_with("it goes on trying"), "no new configuration is held back: {waits:?}");
+}
+
+#[test]
+fn a_restart_is_refused_where_the_standby_may_hold_the_only_copy() {
+    type Change = fn(&mut Case);
+    let judge = |change: Change| {
+        let mut case = Case::new();
+        change(&mut case);
+        restart::judge(&case.scene, case.connector())
+    };
+    for (change, way) in [
+        ((|_| {}) as Change, Restart::Rolling),
+        (|case| case.lose_feed(STANDBY), Restart::Rolling),
+        (|case| case.node(OWNER).report.writers.clear(), Restart::Rolling),
+        (|case| case.report(OWNER).failed = Some("the topic is gone".to_owned()), Restart::AtOnce),
+        (|case| case.assign(Some(OWNER), None), Restart::AtOnce),
+        (|case| case.assign(None, None), Restart::AtOnce),
+        (|case| [OWNER, STANDBY].iter().for_each(|id| case.lose_feed(*id)), Restart::AtOnce),
+    ] {
+        assert_eq!(judge(change), Ok(way));
+    }
+    let waiting = judge(|case| {
+        [OWNER, STANDBY].iter().for_each(|id| case.lose_feed(*id));
+        case.report(OWNER).unacked_records = 1;
+    });
+    assert_eq!(waiting, Ok(Restart::Rolling), "what waits is not forgotten");
+    for (change, why) in [
+        (
+            (|case| case.node(OWNER).up = false) as Change,
+            "owner n1 does not answer, and n2 may hold what nobody else has",
+        ),
+        (|case| case.lose_feed(OWNER), "only n2 reads the feed now"),
+        (
+            |case| case.report(OWNER).stalled_ms = STALL_SHOWN_MS_MIN,
+            "n1 waits for Kafka, and n2 keeps what waits as well",
+        ),
+        (
+            |case| case.report(OWNER).trouble = Some("no broker answers".to_owned()),
+            "n1 waits for Kafka, and n2 keeps what waits as well",
+        ),
+    ] {
+        assert_eq!(judge(change), Err(why.to_owned()));
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod events;
 pub mod http;
 mod moves;
 mod paging;
+mod restart;
 mod status;
 mod watch;
 

@@ -16,7 +16,7 @@ use crate::model::{
 /// # Invariants
 /// - Owner and standby are never the same node; a dual writer has both whenever two nodes can take work.
 /// - A silent node keeps what it may hold alone: its place as standby, and, while its standby would lose messages by
-///   taking over, as owner. A dead one keeps nothing that another can take.
+///   taking over, as owner, unless an operator wants it elsewhere. A dead one keeps nothing that another can take.
 /// - With unchanged facts the answer, once in effect, stays the answer.
 /// - A draining node is given nothing new. A healthy owner is moved for an operator only once its target is redundant.
 pub fn solve(nodes: &[NodeFacts], writers: &[WriterFacts]) -> Vec<Placement> {
@@ -94,10 +94,8 @@ impl<'a> Cluster<'a> {
             Some(standby) if self.up(standby) && (owner_is_dead || writer.standby_holds == Some(true)) => Some(standby),
             // Either of the two may come back with what nobody else holds. Meanwhile a standby that is up reads on.
             Some(standby) => return (Some(now.owner), Some(standby)),
-            // As long as the owner may come back, somebody else only reads.
-            None if !owner_is_dead && writer.redundancy == Redundancy::Dual => {
-                return (Some(now.owner), self.pick_standby(writer, now.owner, None));
-            }
+            // As long as the owner may come back, somebody else only reads, if two are to read.
+            None if !owner_is_dead => return (Some(now.owner), self.pick_standby(writer, now.owner, None)),
             None => self.pick_owner(None),
         };
         match next {

@@ -41,7 +41,7 @@ pub struct WriterFacts {
     pub redundant: bool,
     /// The standby says that it could take over now without loss; None while it says nothing.
     pub standby_holds: Option<bool>,
-    /// The owner runs an older configuration than its standby does.
+    /// The owner runs an older revision than its standby does: another configuration, or not restarted yet.
     pub outdated: bool,
     /// Whether records of the owner reach Kafka; None while nobody knows yet.
     pub owner_delivers: Option<bool>,

@@ -228,7 +228,8 @@ impl Coordinator {
                 }
             }
         }
-        for (writer, epoch) in facts::restarted_owners(&state, &self.reports) {
+        let restarted = facts::restarted_owners(&state, &self.reports, |id| self.health.liveness(id, now_ms));
+        for (writer, epoch) in restarted {
             self.renew(&writer, epoch, now_ms).await;
         }
         for (writer, epoch) in self.changeovers.due(&state, &self.reports, now_ms) {

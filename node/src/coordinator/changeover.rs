@@ -1,4 +1,4 @@
-//! How a new configuration reaches a running pair: the standby takes it over at once, the owner goes on with the older one
+//! How a new configuration, or a restart, reaches a running pair: the standby begins anew at once, the owner goes on as it is
 //! until the standby, redundant again, has taken its place. Placement makes that move; here is what to do when it does not
 //! come to it. Pure.
 

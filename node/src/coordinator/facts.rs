@@ -44,14 +44,14 @@ pub(super) fn nodes(state: &State, reports: &Reports, liveness: impl Fn(NodeId) 
 pub(super) struct Pair<'a> {
     pub(super) writer: &'a WriterId,
     pub(super) assignment: &'a Assignment,
-    /// The newest revision among its running connectors; None while none runs.
+    /// The newest revision among its running connectors, of a configuration or a restart; None while none runs.
     pub(super) revision: Option<u64>,
     pub(super) owner: Option<&'a WriterReport>,
     pub(super) standby: Option<&'a WriterReport>,
 }
 
 impl Pair<'_> {
-    /// The owner goes on with an older configuration than the stored one.
+    /// The owner goes on with an older revision than the stored one: another configuration, or a restart, waits.
     pub(super) fn is_outdated(&self) -> bool {
         self.owner.is_some_and(|owner| !owner.needs_epoch && !self.runs_newest(owner))
     }
@@ -60,7 +60,7 @@ impl Pair<'_> {
         self.revision.is_none_or(|newest| !report.is_older_than(newest))
     }
 
-    /// The standby under the stored configuration: one that is about to begin anew has nothing to offer.
+    /// The standby under the stored revision: one that is about to begin anew has nothing to offer.
     pub(super) fn present_standby(&self) -> Option<&WriterReport> {
         self.standby.filter(|standby| self.runs_newest(standby))
     }
@@ -119,7 +119,7 @@ fn writer_facts(state: &State, reports: &Reports, id: &WriterId, writer: &Writer
         assignment: writer.assignment.clone(),
         wanted_owner: writer.wanted_owner,
         redundant: !reading || pair.is_some_and(Pair::is_redundant),
-        standby_holds: present.map(|standby| !reading || standby.redundant),
+        standby_holds: present.map(|standby| standby.redundant),
         // One that does not reach Kafka with the new configuration would deliver nothing.
         outdated: pair.is_some_and(Pair::is_outdated) && present.is_some_and(|standby| standby.kafka_connected),
         owner_delivers: owner.map(|report| !report.needs_epoch && report.stalled_ms < STALLED_MS_MAX),
@@ -150,10 +150,18 @@ fn report<'a>(
     report.is_of(role, assignment).then_some(report)
 }
 
-/// Writers whose owner waits for a new epoch and has no standby that could take over.
-pub(super) fn restarted_owners(state: &State, reports: &Reports) -> Vec<(WriterId, Epoch)> {
+/// Writers whose owner has lost its memory, waits for a new epoch, and has no standby that could take over.
+pub(super) fn restarted_owners(
+    state: &State,
+    reports: &Reports,
+    liveness: impl Fn(NodeId) -> Liveness,
+) -> Vec<(WriterId, Epoch)> {
+    // Placement moves the writer to a standby that speaks; one that does not yet may hold the only copy.
+    let may_speak = |pair: &Pair<'_>| {
+        pair.standby.is_none() && pair.assignment.standby.is_some_and(|id| liveness(id) != Liveness::Dead)
+    };
     let waiting = pairs(state, reports).filter(|pair| pair.owner.is_some_and(|owner| owner.needs_epoch));
-    waiting.map(|pair| (pair.writer.clone(), pair.assignment.epoch)).collect()
+    waiting.filter(|pair| !may_speak(pair)).map(|pair| (pair.writer.clone(), pair.assignment.epoch)).collect()
 }
 
 #[cfg(test)]
@@ -262,6 +270,17 @@ pub(super) mod tests {
         assert_eq!(after(&state, &reports), Some(OWNER), "a new leader has not heard it yet");
         let (state, reports) = scene(|owner, _| (owner.redundant, owner.standby) = (true, Some(STANDBY)));
         assert_eq!(after(&state, &reports), Some(OWNER), "what the owner said before proves nothing now");
+    }
+
+    #[test]
+    fn an_owner_without_memory_begins_anew_only_when_no_standby_may_hold_the_copy() {
+        let (state, mut reports) = scene(|owner, _| owner.needs_epoch = true);
+        let begins = |reports: &Reports, liveness| restarted_owners(&state, reports, |_| liveness).len();
+        assert_eq!(begins(&reports, Liveness::Up), 1, "placement has left it where it is");
+        reports.remove(&STANDBY);
+        assert_eq!(begins(&reports, Liveness::Up), 0, "it will say in a moment");
+        assert_eq!(begins(&reports, Liveness::Silent), 0, "it may be back");
+        assert_eq!(begins(&reports, Liveness::Dead), 1);
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! Every node keeps one `client` stream to the leader; `server` feeds them to the `actor`, which runs on every node and
 //! decides only while its node leads; `leave` is a node's way out. `health` (who is up), `facts` (what placement is told),
 //! `damping` (how long a moved stream stays) and `changeover` (new configurations) are pure.
-//! Killing a healthy owner by mistake costs one takeover and no data, because Kafka fences; so this room prefers to be
-//! quick. It never stops a writer: it only proposes assignments.
+//! Taking a healthy owner for dead costs one takeover and no data where its standby holds everything, because Kafka fences;
+//! there this room prefers to be quick, and elsewhere it waits. It never stops a writer: it only proposes assignments.
 
 mod actor;
 mod changeover;

@@ -60,7 +60,7 @@ pub(crate) enum Command {
     /// Like pause, and give the nodes back too; `resume` runs it again
     #[command(after_help = "Examples:\n  wsctl connector stop trades\n  wsctl connector resume trades")]
     Stop(Named),
-    /// Begin anew without a gap, the standby first; one that is not RUNNING, or has no standby, at once
+    /// Begin anew without a gap, the standby first; at once where it has failed, reads nothing, or has no standby
     #[command(after_help = "Examples:\n  wsctl connector restart trades")]
     Restart(lifecycle::Restart),
     /// Move the owner, make before break; answers when the new owner delivers
