@@ -140,8 +140,8 @@ impl ConnectorService for Admin {
         let restart = if request.force { Ok(Restart::AtOnce) } else { restart::judge(&scene, connector) };
         let restart = restart.map_err(|why| {
             let text = format!(
-                "{why}: a restart would lose it; wait until that is over, or begin anew without it: wsctl connector restart \
-                 {} --force",
+                "{why}: a restart could lose messages; wait until that is over, or do without them: wsctl connector \
+                 restart {} --force",
                 request.name
             );
             status::precondition("WOULD_LOSE", text)

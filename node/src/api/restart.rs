@@ -1,8 +1,9 @@
 //! Whether a connector can begin anew without an interruption, and when it had better not. Pure.
 
+use twinfeed_proto::admin::ConnectorState;
+
 use super::condition::{Condition, STALL_SHOWN_MS_MIN, Scene};
 use crate::model::connector::{Connector, TargetState};
-use twinfeed_proto::admin::ConnectorState;
 
 /// How a connector begins anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
