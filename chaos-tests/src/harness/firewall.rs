@@ -52,20 +52,16 @@ impl Cut {
 
     /// Arguments of iptables, one call a rule. Inserted in front: nothing that was there can let a packet through.
     pub(super) fn rules(self) -> Vec<Vec<String>> {
-        let incoming = || match self.peer {
-            Peer::Host(address) => format!("-I INPUT -s {address}{} -j DROP", self.share('i')),
-            Peer::Service(at) => {
-                format!("-I INPUT -p tcp -s {} --sport {}{} -j DROP", at.ip(), at.port(), self.share('i'))
-            }
-            Peer::Anyone => format!("-I INPUT ! -i lo{} -j DROP", self.share('i')),
+        let rule = |chain: &str, address: &str, port: &str, interface: char| {
+            let peer = match self.peer {
+                Peer::Host(host) => format!("{address} {host}"),
+                Peer::Service(at) => format!("-p tcp {address} {} {port} {}", at.ip(), at.port()),
+                Peer::Anyone => format!("! -{interface} lo"),
+            };
+            format!("-I {chain} {peer}{} -j DROP", self.share(interface))
         };
-        let outgoing = || match self.peer {
-            Peer::Host(address) => format!("-I OUTPUT -d {address}{} -j DROP", self.share('o')),
-            Peer::Service(at) => {
-                format!("-I OUTPUT -p tcp -d {} --dport {}{} -j DROP", at.ip(), at.port(), self.share('o'))
-            }
-            Peer::Anyone => format!("-I OUTPUT ! -o lo{} -j DROP", self.share('o')),
-        };
+        let incoming = || rule("INPUT", "-s", "--sport", 'i');
+        let outgoing = || rule("OUTPUT", "-d", "--dport", 'o');
         let rules = match self.direction {
             Direction::In => vec![incoming()],
             Direction::Out => vec![outgoing()],
@@ -73,9 +69,7 @@ impl Cut {
         };
         rules.iter().map(|rule| rule.split(' ').map(str::to_owned).collect()).collect()
     }
-}
 
-impl Cut {
     /// The match for some of the packets. Each rule has a table of rates of its own, by its name.
     fn share(self, direction: char) -> String {
         match self.share {

@@ -1,6 +1,5 @@
 //! What an operator does on purpose, under traffic: the owner is moved, a connector is restarted, and configured anew, well
-//! and badly.
-//! Make before break: nothing is lost, and the topic hardly falls silent.
+//! and badly. Make before break: nothing is lost, and the topic hardly falls silent.
 
 use std::time::Duration;
 

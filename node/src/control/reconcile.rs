@@ -21,7 +21,7 @@ pub struct RoleSpec {
     pub line: Line,
     /// Running connectors of the writer with their last reopening: who runs another one begins anew.
     pub reopened: BTreeMap<String, u64>,
-    /// The newest revision of their configurations.
+    /// The newest revision of these: a new configuration, or a restart.
     pub revision: u64,
 }
 
@@ -31,9 +31,9 @@ impl RoleSpec {
         self.reopened != to.reopened || self.revision != to.revision
     }
 
-    /// A new configuration alone ends no owner, nor a standby on its way to becoming one: it holds what nobody else does.
+    /// A new revision alone ends no owner, nor a standby on its way to becoming one: it holds what nobody else does.
     /// It goes on with what it has until the coordinator has put a standby in its place or given it a new epoch.
-    fn keeps_configuration(&self, to: &Self) -> bool {
+    fn keeps_revision(&self, to: &Self) -> bool {
         to.role == Role::Owner && self.reopened == to.reopened && (self.role == Role::Standby || self.epoch == to.epoch)
     }
 }
@@ -66,7 +66,7 @@ pub fn diff(state: &State, me: NodeId, running: &BTreeMap<WriterId, RoleSpec>) -
         stops.map(|(id, from)| RoleChange::Stop { writer: id.clone(), from: from.clone() }).collect();
     for (id, mut to) in desired {
         let writer = id.clone();
-        if let Some(from) = running.get(id).filter(|from| from.keeps_configuration(&to)) {
+        if let Some(from) = running.get(id).filter(|from| from.keeps_revision(&to)) {
             to.revision = from.revision;
         }
         match running.get(id) {

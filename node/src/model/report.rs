@@ -36,7 +36,7 @@ pub struct SubscriptionReport {
 pub struct WriterReport {
     pub role: Role,
     pub epoch: Epoch,
-    /// Of the configuration that it runs, which may be older than the stored one; 0 from a node that does not say.
+    /// Of the connector as it runs it, which may be older than the stored one; 0 from a node that does not say.
     #[serde(default)]
     pub revision: u64,
     pub subscription: SubscriptionReport,
@@ -84,7 +84,7 @@ impl WriterReport {
         self.role == role && self.epoch == assignment.epoch
     }
 
-    /// Whether it runs an older configuration than this. Nodes of older versions do not say what they run.
+    /// Whether it runs an older revision than this. Nodes of older versions do not say what they run.
     pub fn is_older_than(&self, revision: u64) -> bool {
         self.revision > 0 && self.revision < revision
     }

@@ -2,7 +2,10 @@
 
 use prost_types::FieldMask;
 use tonic::Code;
-use twinfeed_node::model::report::Role;
+use twinfeed_node::model::{
+    ids::{Epoch, NodeId},
+    report::Role,
+};
 use twinfeed_proto::admin::{
     ConnectorState, CreateConnectorRequest, DeleteConnectorRequest, GetConnectorRequest, ListConnectorsRequest,
     PauseConnectorRequest, RestartConnectorRequest, ResumeConnectorRequest, StopConnectorRequest, TargetState,
@@ -270,14 +273,20 @@ async fn pages_cover_every_connector_once() {
     refused(api.list_connectors(foreign).await, Code::InvalidArgument, "INVALID");
 }
 
-#[tokio::test]
-async fn the_state_is_what_the_nodes_report() {
+/// Connector `btc`, owned by this node with n2 as standby, both up, under which epoch.
+async fn pair() -> (Node, NodeId, Epoch) {
     let node = Node::start().await;
     let me = node.raft.node_id();
     node.create("btc").await;
     node.add_member(2, "n2").await;
     node.hear(&[(me, true), (2, true)]);
     let epoch = node.assign("btc", me, Some(2)).await;
+    (node, me, epoch)
+}
+
+#[tokio::test]
+async fn the_state_is_what_the_nodes_report() {
+    let (node, me, epoch) = pair().await;
     let mut api = node.connectors();
     let mut status =
         async || api.get_connector(get("btc")).await.unwrap().into_inner().connector.unwrap().status.unwrap();
@@ -323,13 +332,8 @@ async fn the_state_is_what_the_nodes_report() {
 }
 
 #[tokio::test]
-async fn a_restart_interrupts_only_what_does_not_run_or_is_forced() {
-    let node = Node::start().await;
-    let me = node.raft.node_id();
-    node.create("btc").await;
-    node.add_member(2, "n2").await;
-    node.hear(&[(me, true), (2, true)]);
-    let epoch = node.assign("btc", me, Some(2)).await;
+async fn a_restart_interrupts_nothing_unless_it_is_forced() {
+    let (node, me, epoch) = pair().await;
     let mut api = node.connectors();
     let mut epoch_after = async |force: bool| {
         let request = RestartConnectorRequest { name: "btc".into(), request_id: uuid(), force };
