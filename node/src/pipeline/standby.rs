@@ -165,6 +165,11 @@ impl Standby {
             queued.end_announced = false;
         }
         self.welcomed = true;
+        // It knows no subscription of this standby, so it has forgotten it, or never met it, and begins to number anew. Its
+        // messages would pass for old ones: acks lost with offsets that move on, and frames written again by a takeover.
+        if next.is_empty() {
+            self.received_through = 0;
+        }
         // An owner that has forgotten this standby expects the live subscription from its first frame on, which may
         // have been resolved and released long ago.
         let forgotten = self.queue.back().filter(|live| {
@@ -322,5 +327,32 @@ impl Queued {
             Sent::Frames { next } => self.cursor = Some(next),
             Sent::End => self.end_announced = true,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use twinfeed_dedup::{Ack, Options};
+
+    use super::*;
+
+    fn merge(number: u64, offset: i64) -> OwnerMessage {
+        let (subscription, unseen, resolved) = (SubscriptionId(1), Vec::new(), Vec::new());
+        let message = ToStandby::Ack(Ack { subscription, unseen, resolved, aligned: true, redundant: false });
+        OwnerMessage::Merge { number, committed: vec![(0, offset)], message }
+    }
+
+    #[test]
+    fn a_message_that_comes_again_is_old_unless_the_owner_has_forgotten_this_standby() {
+        let mut standby = Standby::new(Epoch(1), Retention::new(Options::default()), Some(SubscriptionId(1)));
+        let mut hear = |message| {
+            standby.heard(message, 0).expect("no snapshot to be damaged");
+            standby.acked.as_ref().and_then(|acked| acked.get(&0).copied())
+        };
+        assert_eq!(hear(merge(7, 70)), Some(70));
+        hear(OwnerMessage::Welcome { next: vec![(1, 5)] });
+        assert_eq!(hear(merge(7, 71)), Some(70), "a session later, the same message");
+        hear(OwnerMessage::Welcome { next: Vec::new() });
+        assert_eq!(hear(merge(1, 80)), Some(80), "the first message of an owner that knows nothing of it");
     }
 }
