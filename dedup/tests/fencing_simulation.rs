@@ -103,6 +103,9 @@ fn each_rule_taken_away_is_noticed() {
         Bug::SelfPromotion,
         Bug::NoRecycle,
         Bug::LateStamps,
+        Bug::OldNumbers,
+        Bug::AckBeforeMarker,
+        Bug::NoLookBefore,
     ] {
         let found = (0..SEEDS_PER_BUG).find_map(|seed| {
             let violations = run(bug, seed, false).violations;

@@ -9,6 +9,9 @@
 //!   (CONCURRENT_TRANSACTIONS, INVALID_TXN_STATE). Nothing names the transaction that is meant: an EndTxn that comes late ends
 //!   whatever is open under that epoch. That is KIP-890's second half, which librdkafka 2.12 does not speak (EndTxn v5).
 //! - EndTxn answers once its decision is logged; the markers, and with them the last stable offset, follow later.
+//! - A partition without a leader at that moment is taken for deleted: its marker is never written, and its records stay open
+//!   until the producer's next marker, whatever that one says (TransactionMarkerChannelManager.addTxnMarkersToBrokerQueue;
+//!   docs/adr/0007).
 //! - Produce (KIP-98, KIP-890's first half): epoch, then duplicates among the last five batches, then verification by the
 //!   coordinator unless the partition knows the transaction, then the dense sequence.
 //! - A transaction that lasts too long is aborted under a raised epoch (KIP-98), so its producer is fenced.
@@ -35,8 +38,17 @@ pub(crate) struct Identity {
 pub(crate) enum Request {
     InitProducerId,
     AddPartition(Identity),
-    Produce { who: Identity, first_sequence: u32, records: Rc<[TailRecord]> },
-    EndTxn { who: Identity, commit: bool },
+    Produce {
+        who: Identity,
+        first_sequence: u32,
+        records: Rc<[TailRecord]>,
+    },
+    EndTxn {
+        who: Identity,
+        commit: bool,
+    },
+    /// ListOffsets, `read_committed`.
+    StableOffset,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +57,7 @@ pub(crate) enum Reply {
     Done,
     /// Offset after the batch.
     Appended(usize),
+    Stable(usize),
     Refused(Refusal),
 }
 
@@ -89,18 +102,21 @@ pub(crate) struct Broker {
     producers_made: u64,
     transactions_begun: u64,
     partition: Partition,
+    has_forgotten: bool,
 }
 
 impl Broker {
     pub(crate) fn new(epoch_max: u32) -> Self {
         let transactions = BTreeMap::new();
-        Self { epoch_max, transactions, producers_made: 0, transactions_begun: 0, partition: Partition::default() }
+        let partition = Partition::default();
+        Self { epoch_max, transactions, producers_made: 0, transactions_begun: 0, partition, has_forgotten: false }
     }
 
     /// Handles a request that has just arrived.
     pub(crate) fn handle(&mut self, id: TransactionalId, request: &Request) -> (Reply, Option<Later>) {
         let handled = match request {
             Request::InitProducerId => return self.init(id),
+            Request::StableOffset => return (Reply::Stable(self.stable_offset()), None),
             Request::AddPartition(who) => self.add_partition(id, *who),
             Request::EndTxn { who, commit } => self.end(id, *who, *commit),
             Request::Produce { who, first_sequence, records } => {
@@ -168,9 +184,6 @@ impl Broker {
         match transaction.state {
             State::Ongoing => {
                 transaction.state = State::Prepared { commit };
-                if commit {
-                    self.partition.decide(who.producer);
-                }
                 Ok((Reply::Done, Some(Later::WriteMarkers(id))))
             }
             State::Prepared { commit: decided } if decided == commit => Err(Refusal::ConcurrentTransactions),
@@ -201,6 +214,27 @@ impl Broker {
         }
     }
 
+    /// Does what it does in place of writing markers while the partition has no leader: nothing, and takes it for done.
+    pub(crate) fn forget_markers(&mut self, id: TransactionalId) {
+        if let Some(transaction) = self.transactions.get_mut(&id)
+            && let State::Prepared { commit } = transaction.state
+        {
+            transaction.state = State::Completed { commit };
+            self.has_forgotten = true;
+        }
+    }
+
+    /// Whether a marker was ever forgotten.
+    pub(crate) fn has_forgotten(&self) -> bool {
+        self.has_forgotten
+    }
+
+    /// Whether something committed lies behind something open.
+    pub(crate) fn hides_committed(&self) -> bool {
+        let hidden = &self.partition.log[self.stable_offset()..];
+        hidden.iter().any(|entry| matches!(entry, Entry::Record { committed: true, .. }))
+    }
+
     /// The last stable offset: `read_committed` ends here.
     pub(crate) fn stable_offset(&self) -> usize {
         self.partition.stable_offset()
@@ -220,11 +254,11 @@ impl Broker {
         })
     }
 
-    /// Whether a commit that holds this record, or this content where nobody says which record, has been decided: it cannot
-    /// be undone any more, and every opened producer reads it.
-    pub(crate) fn has_decided(&self, record: RecordId, fingerprint: Fingerprint) -> bool {
-        let partition = &self.partition;
-        partition.decided.contains(&fingerprint) && (record.epoch == 0 || partition.decided_records.contains(&record))
+    /// Whether this record, or this content where nobody says which record, is committed by a marker: it cannot be undone any
+    /// more, and every opened producer reads it.
+    pub(crate) fn holds(&self, record: RecordId, fingerprint: Fingerprint) -> bool {
+        let Partition { contents, records, .. } = &self.partition;
+        contents.contains(&fingerprint) && (record.epoch == 0 || records.contains(&record))
     }
 }
 
@@ -238,8 +272,9 @@ enum Entry {
 struct Partition {
     log: Vec<Entry>,
     producers: HashMap<u64, ProducerState>,
-    decided: HashSet<Fingerprint>,
-    decided_records: HashSet<RecordId>,
+    /// What is committed by a marker.
+    contents: HashSet<Fingerprint>,
+    records: HashSet<RecordId>,
 }
 
 /// What the partition's leader remembers of a producer id.
@@ -291,15 +326,6 @@ impl Partition {
         Ok(self.log.len())
     }
 
-    fn decide(&mut self, producer: u64) {
-        for offset in self.producers.get(&producer).into_iter().flat_map(|state| &state.open) {
-            if let Entry::Record { record, .. } = &self.log[*offset] {
-                self.decided.insert(record.fingerprint);
-                self.decided_records.insert(record.id);
-            }
-        }
-    }
-
     fn write_marker(&mut self, who: Identity, commit: bool) {
         let state = self.producers.entry(who.producer).or_default();
         if who.epoch > state.epoch {
@@ -307,8 +333,12 @@ impl Partition {
             state.batches.clear();
         }
         for offset in state.open.drain(..) {
-            if let Entry::Record { committed, .. } = &mut self.log[offset] {
-                *committed = commit;
+            if let Entry::Record { record, committed } = &mut self.log[offset]
+                && commit
+            {
+                *committed = true;
+                self.contents.insert(record.fingerprint);
+                self.records.insert(record.id);
             }
         }
         self.log.push(Entry::Marker);

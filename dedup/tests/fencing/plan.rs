@@ -29,7 +29,17 @@ pub(crate) enum Bug {
     NoRecycle,
     /// A message to the standby carries the offsets of a commit that its own content does not know of.
     LateStamps,
+    /// A standby that its owner has forgotten takes the owner's new messages for old ones.
+    OldNumbers,
+    /// A commit counts when it is answered, not when its marker is in the topic.
+    AckBeforeMarker,
+    /// A new producer commits without a look whether something is open before its first records.
+    NoLookBefore,
 }
+
+/// Epochs of a producer id in Kafka, and so few that they are exhausted within a run.
+const EPOCHS: u32 = 32_767;
+const EPOCHS_FEW: u32 = 4;
 
 /// What happens to a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,8 +81,16 @@ pub(crate) enum Fault {
     FlapOwner,
     FlapStandby,
     BreakRelay,
+    /// The owner forgets its standby: frames were missing, or it has not confirmed for too long.
+    ForgetStandby,
     StallKafka {
         lasts_us: u64,
+    },
+    /// The partition has no leader when the next marker is to be written, and for as long; the blow falls on the owner at a
+    /// step of the transaction that follows.
+    ForgetMarker {
+        lasts_us: u64,
+        blow: Option<(Step, Blow)>,
     },
     /// The blow falls when the owner reaches the step.
     Ambush(Step, Blow),
@@ -104,6 +122,7 @@ impl Plan {
         let rough = prng.chance(0.3);
         let break_rate = [0.0, 0.005, 0.02][prng.below(3)];
         // A bug gets the weather in which it shows; the product gets all of it.
+        let forgets = matches!(bug, Bug::AckBeforeMarker | Bug::NoLookBefore);
         let is_stormy = matches!(bug, Bug::NoRecycle | Bug::LateStamps | Bug::UnknownIsSuccess | Bug::RetryWithoutTail);
         Self {
             feed: Shape { messages: 700, gap_ms: 1.5, repeats },
@@ -111,7 +130,7 @@ impl Plan {
             faults: 1 + prng.below(if rough { 6 } else { 3 }) as u32,
             rough,
             break_rate: if is_stormy { 0.1 } else { break_rate },
-            epoch_max: [4, 32_767][prng.below(2)],
+            epoch_max: if forgets { EPOCHS } else { [EPOCHS_FEW, EPOCHS][prng.below(2)] },
             expires_us: [700_000, 2_000_000, 10_000_000][prng.below(3)],
             bug,
             options: Options { span_ms: 2_000, ..Options::default() },
@@ -123,7 +142,10 @@ impl Plan {
             // It takes a death between two messages that leave together.
             return Fault::Ambush(Step::Committed, Blow::Crash);
         }
-        match prng.below(14) {
+        if matches!(self.bug, Bug::AckBeforeMarker | Bug::NoLookBefore) {
+            return self.draw_forgotten_marker(prng);
+        }
+        match prng.below(16) {
             0 | 1 => Fault::StrikeOwner(Blow::Crash),
             2 => Fault::StrikeStandby(Blow::Crash),
             3 => Fault::StrikeOwner(self.draw_pause(prng)),
@@ -134,7 +156,11 @@ impl Plan {
             8 => Fault::FlapStandby,
             9 => Fault::BreakRelay,
             10 => Fault::StallKafka { lasts_us: prng.between_ms(20.0, 900.0) },
-            11 | 12 => {
+            // What an exhausted producer id has left open, only an administrator can close (docs/adr/0007).
+            11 if self.epoch_max > EPOCHS_FEW => self.draw_forgotten_marker(prng),
+            11 => Fault::BreakRelay,
+            12 => Fault::ForgetStandby,
+            13 | 14 => {
                 let blow = if prng.chance(0.5) { Blow::Crash } else { self.draw_pause(prng) };
                 Fault::Ambush(Step::WRITING[prng.below(4)], blow)
             }
@@ -148,6 +174,12 @@ impl Plan {
                 Fault::AmbushOpening(Step::OPENING[prng.below(5)], blow)
             }
         }
+    }
+
+    fn draw_forgotten_marker(&self, prng: &mut Prng) -> Fault {
+        let lasts_us = prng.between_ms(20.0, 900.0);
+        let blow = prng.chance(0.5).then(|| (Step::WRITING[prng.below(4)], Blow::Crash));
+        Fault::ForgetMarker { lasts_us, blow }
     }
 
     fn draw_pause(&self, prng: &mut Prng) -> Blow {

@@ -2,8 +2,8 @@
 //!
 //! The writer owns one at a time; the world carries its requests. It repeats a request whose connection broke, with the
 //! same epoch and sequence and without telling, no sooner than four fifths of `retry.backoff.ms` (rdkafka_txnmgr.c); a first
-//! copy may then arrive after the second has been answered. It mirrors `node/src/kafka/{client,producer}.rs` where those decide:
-//! what a refusal means in which phase, and that a slow commit is the producer's last.
+//! copy may then arrive after the second has been answered. It mirrors `node/src/kafka/{client,producer,markers}.rs` where those
+//! decide: what a refusal means in which phase, that a slow commit is the producer's last, and what the last stable offset says.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -11,11 +11,19 @@ use std::rc::Rc;
 use twinfeed_dedup::TailRecord;
 
 use super::broker::{Identity, Refusal, Reply, Request, TransactionalId};
+use super::plan::Bug;
 
 /// `retry.backoff.ms` of the node is 500, less 20 % of jitter: `HIDDEN_RETRY_MS` in `node/src/kafka/options.rs`.
 pub(crate) const HIDDEN_RETRY_US: u64 = 400_000;
 /// CONCURRENT_TRANSACTIONS is asked again after this (rdkafka_txnmgr.c:902).
 const BUSY_RETRY_US: u64 = 20_000;
+/// Between two looks whether a transaction's marker is there.
+const MARKER_LOOK_US: u64 = 1_000;
+/// How long an answer may say so. Half of the shortest life of a transaction, as in the node: what a late AddPartitionsToTxn begins
+/// after this commit is aborted when that is over, and its marker would pass for this one.
+const MARKER_MAX_US: u64 = 350_000;
+/// Looks of a new producer before its first commit; `CLEARS_MAX` in the node.
+const LOOKS_MAX: u32 = 3;
 
 #[derive(Debug)]
 pub(crate) struct Producer {
@@ -28,7 +36,12 @@ pub(crate) struct Producer {
     next_sequence: u32,
     stage: Stage,
     batches: VecDeque<Rc<[TailRecord]>>,
+    unsent: VecDeque<Rc<[TailRecord]>>,
+    first_offset: usize,
     next_offset: usize,
+    /// Looks left whether something is open before its records: none once nothing was, or once a commit is to show.
+    looks: u32,
+    bug: Bug,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +50,20 @@ pub(crate) enum Stage {
     Ready,
     Adding,
     Producing,
-    Committing { since_us: u64 },
+    /// Is something open before the first transaction?
+    Looking,
+    /// Something is: this transaction's abort closes it.
+    Clearing {
+        since_us: u64,
+    },
+    Committing {
+        since_us: u64,
+    },
+    /// Committed; is its marker there?
+    Settling {
+        since_us: u64,
+        slow: bool,
+    },
 }
 
 /// What comes of an answer.
@@ -59,7 +85,7 @@ pub(crate) enum Outcome {
 }
 
 impl Producer {
-    pub(crate) fn new(transactional_id: TransactionalId, object: u64) -> Self {
+    pub(crate) fn new(transactional_id: TransactionalId, object: u64, bug: Bug) -> Self {
         Self {
             transactional_id,
             object,
@@ -68,7 +94,11 @@ impl Producer {
             next_sequence: 0,
             stage: Stage::Initialising,
             batches: VecDeque::new(),
+            unsent: VecDeque::new(),
+            first_offset: 0,
             next_offset: 0,
+            looks: if bug == Bug::NoLookBefore { 0 } else { LOOKS_MAX },
+            bug,
         }
     }
 
@@ -78,7 +108,12 @@ impl Producer {
 
     /// Begins a transaction of these batches; the first request is to be sent.
     pub(crate) fn write(&mut self, batches: VecDeque<Rc<[TailRecord]>>) {
-        (self.batches, self.stage) = (batches, Stage::Adding);
+        self.batches = batches;
+        self.begin();
+    }
+
+    fn begin(&mut self) {
+        (self.unsent, self.stage) = (self.batches.clone(), Stage::Adding);
     }
 
     /// The request of its present stage, the same one every time; `None` where nothing is to be said.
@@ -90,9 +125,11 @@ impl Producer {
         match self.stage {
             Stage::Adding => Some(Request::AddPartition(who)),
             Stage::Producing => {
-                let records = Rc::clone(self.batches.front()?);
+                let records = Rc::clone(self.unsent.front()?);
                 Some(Request::Produce { who, first_sequence: self.next_sequence, records })
             }
+            Stage::Looking | Stage::Settling { .. } => Some(Request::StableOffset),
+            Stage::Clearing { .. } => Some(Request::EndTxn { who, commit: false }),
             Stage::Committing { .. } => Some(Request::EndTxn { who, commit: true }),
             Stage::Initialising | Stage::Ready => None,
         }
@@ -115,20 +152,57 @@ impl Producer {
                 Next::Send
             }
             (Stage::Producing, Reply::Appended(next_offset)) => {
+                let records = self.unsent.pop_front().map_or(0, |batch| batch.len());
+                if self.unsent.len() + 1 == self.batches.len() {
+                    self.first_offset = next_offset - records;
+                }
                 self.next_offset = next_offset;
-                self.next_sequence += self.batches.pop_front().map_or(0, |batch| batch.len() as u32);
-                if self.batches.is_empty() {
-                    self.stage = Stage::Committing { since_us: now_us };
+                self.next_sequence += records as u32;
+                if self.unsent.is_empty() {
+                    self.stage = if self.looks > 0 { Stage::Looking } else { Stage::Committing { since_us: now_us } };
                 }
                 Next::Send
             }
+            (Stage::Looking, Reply::Stable(stable)) => {
+                self.looks -= 1;
+                self.stage = if stable < self.first_offset {
+                    Stage::Clearing { since_us: now_us }
+                } else {
+                    self.looks = 0;
+                    Stage::Committing { since_us: now_us }
+                };
+                Next::Send
+            }
+            (Stage::Clearing { since_us }, Reply::Done) => {
+                if now_us - since_us >= HIDDEN_RETRY_US {
+                    return Next::Over(Outcome::Aborted);
+                }
+                self.begin();
+                Next::Send
+            }
             (Stage::Committing { since_us }, Reply::Done) => {
-                self.stage = Stage::Ready;
                 let slow = now_us - since_us >= HIDDEN_RETRY_US;
-                Next::Over(Outcome::Committed { next_offset: self.next_offset, slow })
+                if self.bug == Bug::AckBeforeMarker {
+                    return self.committed(slow);
+                }
+                self.stage = Stage::Settling { since_us: now_us, slow };
+                Next::Send
+            }
+            (Stage::Settling { since_us, slow }, Reply::Stable(stable)) => {
+                let is_missing = (self.first_offset..self.next_offset).contains(&stable);
+                match is_missing {
+                    _ if now_us - since_us >= MARKER_MAX_US => Next::Over(Outcome::Unknown),
+                    false => self.committed(slow),
+                    true => Next::SendAfter { delay_us: MARKER_LOOK_US },
+                }
             }
             (stage, reply) => panic!("{reply:?} is no answer to {stage:?}"),
         }
+    }
+
+    fn committed(&mut self, slow: bool) -> Next {
+        self.stage = Stage::Ready;
+        Next::Over(Outcome::Committed { next_offset: self.next_offset, slow })
     }
 
     fn refused(&self, refusal: Refusal) -> Next {
@@ -144,8 +218,10 @@ impl Producer {
     /// The connection broke under a request; `gives_up` where the caller's patience ends before the retry.
     pub(crate) fn cut(&self, gives_up: bool, jitter_us: u64) -> Next {
         match self.stage {
-            Stage::Committing { .. } if gives_up => Next::Over(Outcome::Unknown),
-            Stage::Adding | Stage::Producing if gives_up => Next::Over(Outcome::Aborted),
+            Stage::Committing { .. } | Stage::Settling { .. } if gives_up => Next::Over(Outcome::Unknown),
+            Stage::Adding | Stage::Producing | Stage::Looking | Stage::Clearing { .. } if gives_up => {
+                Next::Over(Outcome::Aborted)
+            }
             _ => Next::SendAfter { delay_us: HIDDEN_RETRY_US + jitter_us },
         }
     }

@@ -107,6 +107,9 @@ impl Standby {
             *queued = Queued { cursor: known(queued.id), ended: queued.ended, ..Queued::new(queued.id) };
         }
         self.welcomed = true;
+        if next.is_empty() {
+            self.received_through = 0;
+        }
         let forgotten = self.queue.back().filter(|live| {
             let first = self.retention.retained_from(live.id, 0).next().map(|frame| frame.index);
             !live.ended && live.cursor.is_none() && first.is_none_or(|first| first > 1)

@@ -33,6 +33,8 @@ pub(crate) struct World {
     feed: Vec<Message>,
     skews_us: [u64; NODES],
     faults_left: u32,
+    /// The next marker is forgotten, and Kafka is silent for so long.
+    forgets_for_us: Option<u64>,
     covered_from_us: u64,
 }
 
@@ -66,6 +68,7 @@ impl World {
             feed,
             skews_us,
             faults_left: plan.faults,
+            forgets_for_us: None,
             covered_from_us: u64::MAX,
             plan,
         }
@@ -89,6 +92,12 @@ impl World {
                 if let Some((actor, object, attempt)) = from {
                     self.net.after_ms((0.2, 1.5), Event::To(actor, Input::Reply { object, attempt, reply }));
                 }
+            }
+            Event::Broker(Later::WriteMarkers(id)) if self.forgets_for_us.is_some() => {
+                let lasts_us = self.forgets_for_us.take().unwrap_or(0);
+                self.net.say(|| "kafka: forgets a marker".to_owned());
+                self.broker.forget_markers(id);
+                self.net.kafka_answers_from_us = self.net.now_us + lasts_us;
             }
             Event::Broker(later) => {
                 if let Some(later) = self.broker.act(later) {
@@ -181,7 +190,7 @@ impl World {
         self.nodes[actor.node].after_input(&mut self.net);
     }
 
-    /// I8: a frame may be let go of only when a decided commit holds its content. A subscription that never aligned promises
+    /// I8: a frame may be let go of only when its content is committed in the topic. A subscription that never aligned promises
     /// nothing: the stream is at risk until the next one has, and a takeover meanwhile is reported.
     fn check_release(&mut self, actor: Actor, said: &Down) {
         let Down::Merge { message: ToStandby::Ack(ack), .. } = said else { return };
@@ -190,7 +199,7 @@ impl World {
         for resolved in ack.resolved.iter().filter(promised).copied().collect::<Vec<Resolved>>() {
             let frames = self.net.journal.frames.get(&resolved.subscription);
             let Some(fingerprint) = frames.and_then(|frames| frames.get(resolved.index as usize - 1)) else { continue };
-            if !self.broker.has_decided(resolved.record, *fingerprint) {
+            if !self.broker.holds(resolved.record, *fingerprint) {
                 self.net.say(|| format!("I8: {actor:?} is told to release {resolved:?}"));
                 let (count, first) = &mut self.net.journal.released_early;
                 *count += 1;
@@ -327,6 +336,7 @@ impl World {
         let are_ready = is_ready(&self.nodes[now.owner], now_us) && is_ready(&self.nodes[standby], now_us);
         are_ready
             && self.net.ambush.is_none()
+            && self.forgets_for_us.is_none()
             && self.net.kafka_answers_from_us <= now_us
             && self.nodes[now.owner].writer().is_some_and(|writer| writer.owns(now.epoch))
             && self.nodes[standby].writer().is_some_and(|writer| writer.stands_redundant(now.epoch))
@@ -371,7 +381,12 @@ impl World {
                 let sessions: Vec<u64> = self.net.sessions.keys().copied().collect();
                 sessions.into_iter().for_each(|session| self.net.end_session(session));
             }
+            Fault::ForgetStandby => self.forget_standby(owner),
             Fault::StallKafka { lasts_us } => self.net.kafka_answers_from_us = self.net.now_us + lasts_us,
+            Fault::ForgetMarker { lasts_us, blow } => {
+                self.forgets_for_us = Some(lasts_us);
+                self.net.ambush = blow.map(|(step, blow)| (Some(owner), step, blow));
+            }
             Fault::Ambush(step, blow) => self.net.ambush = Some((Some(owner), step, blow)),
             Fault::AmbushOpening(step, blow) => {
                 self.net.ambush = Some((standby, step, blow));
@@ -385,6 +400,16 @@ impl World {
         if let Some(promoted) = standby.filter(|standby| self.works(*standby)) {
             let standby = self.pick_standby(promoted, promoted);
             self.assign(promoted, standby.or(Some(owner).filter(|owner| self.works(*owner))));
+        }
+    }
+
+    fn forget_standby(&mut self, owner: NodeId) {
+        if self.frozen_until(owner).is_none()
+            && let Some(Phase::Owning(owning)) = self.nodes[owner].writer().map(|writer| &mut writer.phase)
+        {
+            let session = owning.session();
+            owning.forget_standby();
+            session.into_iter().for_each(|session| self.net.end_session(session));
         }
     }
 

@@ -102,10 +102,13 @@ impl Writer {
         self.numbering.socket
     }
 
-    /// An owner that can write, for the world's idea of a whole cluster.
+    /// An owner that can write and counts on its standby, for the world's idea of a whole cluster.
     pub(crate) fn owns(&self, epoch: u64) -> bool {
-        let is_aligned = |owner: &Owner| owner.epoch == epoch && owner.merge.status().own_aligned;
-        matches!(&self.phase, Phase::Owning(owner) if is_aligned(owner)) && self.producer.is_some()
+        let is_whole = |owner: &Owner| {
+            let status = owner.merge.status();
+            owner.epoch == epoch && status.own_aligned && status.redundant && owner.session().is_some()
+        };
+        matches!(&self.phase, Phase::Owning(owner) if is_whole(owner)) && self.producer.is_some()
     }
 
     pub(crate) fn stands_redundant(&self, epoch: u64) -> bool {
@@ -502,13 +505,15 @@ impl Writer {
             return;
         }
         let said = if self.bug == Bug::PrefixAcks { as_prefix(said, &standby.retention) } else { said };
-        let released = released_early(&said);
+        // [`Bug::ReleaseBeforeCommit`] speaks outside the numbering, [`Bug::OldNumbers`] goes on with it in a new session.
+        let keeps_through =
+            released_early(&said) || (self.bug == Bug::OldNumbers && matches!(said, Down::Welcome { .. }));
         let through = standby.received_through;
         if standby.heard(said) {
             let renewed = self.numbering.renew(net);
             standby.start_over(renewed);
         }
-        if released {
+        if keeps_through {
             standby.received_through = through;
         }
         self.send_on(net);
@@ -548,7 +553,6 @@ fn depart(actor: Actor, producer: &mut Producer, net: &mut Net) {
     }
 }
 
-/// [`Bug::ReleaseBeforeCommit`] speaks outside the numbering.
 fn released_early(said: &Down) -> bool {
     matches!(said, Down::Merge { number: u64::MAX, .. })
 }

@@ -23,7 +23,8 @@ use rdkafka::{
 use super::{
     error::{self, Class, Error, Waited, class, is_invalid_record, names_a_record, rejected},
     events::{Events, Reports},
-    options::{HIDDEN_RETRY_MS, MESSAGE_TIMEOUT_MS, Options, Target},
+    markers::{Sight, Span},
+    options::{HIDDEN_RETRY_MS, MARKERS_MS_MAX, MESSAGE_TIMEOUT_MS, Options, Target},
     record::{HEADER_KEY, OutRecord, STAMP_BYTES, cluster_tag},
 };
 use crate::faults::{self, Bug, Point};
@@ -38,6 +39,12 @@ const ABANDON_MS_MAX: u64 = 400;
 /// Measured after connecting; a few milliseconds in all on a network at ease.
 const ROUND_TRIPS: u32 = 5;
 const EVENTS_PER_DRAIN_MAX: usize = 32;
+/// One look at the last stable offset.
+const LOOK_MS_MAX: u64 = 2_000;
+/// Before each look whether a marker is there; it doubles. Usually the first one finds it, within the pause that a next
+/// transaction has to keep anyway.
+const LOOK_PAUSE_MIN: Duration = Duration::from_millis(1);
+const LOOK_PAUSE_MAX: Duration = Duration::from_millis(20);
 
 /// A producer object. Dropping it never blocks: the object is destroyed on another thread.
 pub(super) struct Client {
@@ -53,11 +60,19 @@ pub(super) struct Client {
 /// A transaction that is in the topic.
 #[derive(Debug)]
 pub(super) struct Written {
-    /// Per touched partition, the offset after the last record.
-    pub(super) next_offsets: Vec<(i32, i64)>,
+    pub(super) spans: Vec<Span>,
     /// The commit may contain a hidden second attempt: this client must not begin again.
     pub(super) slow: bool,
+    /// From begin to the answered commit.
     pub(super) took: Duration,
+    /// From the answered commit to its markers.
+    pub(super) settled: Duration,
+}
+
+/// A transaction whose records are delivered and which is to be ended.
+struct Delivered {
+    spans: Vec<Span>,
+    began: Instant,
 }
 
 impl Client {
@@ -135,8 +150,35 @@ impl Client {
         });
     }
 
-    /// Writes `records` in one transaction. On any error this client is finished.
+    /// Writes `records` in one transaction, and returns when they are there for every reader. On any error this client is
+    /// finished.
     pub(super) fn write(&self, records: &[OutRecord], commit_within: Duration) -> Result<Written, Error> {
+        let delivered = self.deliver(records)?;
+        self.commit(delivered, commit_within)
+    }
+
+    /// Writes as `write` does, the first records of a producer: if something is open before them, their transaction is
+    /// aborted, which closes it, and they are written again. What is still open after `clears_max` times belongs to
+    /// somebody else.
+    pub(super) fn write_first(
+        &self,
+        records: &[OutRecord],
+        commit_within: Duration,
+        clears_max: usize,
+    ) -> Result<Written, Error> {
+        for _ in 0..clears_max {
+            let delivered = self.deliver(records)?;
+            if !self.is_something_open_before(&delivered.spans)? {
+                return self.commit(delivered, commit_within);
+            }
+            tracing::warn!(topic = %self.target.topic, spans = ?delivered.spans, "producer.cleared");
+            self.abort(commit_within)?;
+        }
+        self.write(records, commit_within)
+    }
+
+    /// Begins a transaction and has its records delivered.
+    fn deliver(&self, records: &[OutRecord]) -> Result<Delivered, Error> {
         faults::point(Point::OwnerBeforeBegin);
         let began = Instant::now();
         self.producer.begin_transaction().map_err(|e| error::at_begin(&e))?;
@@ -155,16 +197,73 @@ impl Client {
             return Err(Error::Aborted { why });
         }
         faults::point(Point::OwnerAfterProduce);
+        Ok(Delivered { spans: reports.spans, began })
+    }
+
+    fn commit(&self, Delivered { spans, began }: Delivered, within: Duration) -> Result<Written, Error> {
         let committing = Instant::now();
-        match self.producer.commit_transaction(commit_within).map_err(|e| error::at_commit(&e)) {
+        match self.producer.commit_transaction(within).map_err(|e| error::at_commit(&e)) {
             Err(Error::OutcomeUnknown { .. }) if faults::bug(Bug::UnknownCommitIsSuccess) => {}
             outcome => outcome?,
         }
+        let answered = Instant::now();
         // librdkafka re-sends an EndTxn that timed out or lost its connection, with the same epoch and without telling
         // (rdkafka_txnmgr.c:2231, 2316), but never sooner than this. A late first copy would end a *later* transaction
         // of the same producer. So a slow commit, though it is one, is the last of its producer.
-        let slow = committing.elapsed() >= Duration::from_millis(HIDDEN_RETRY_MS);
-        Ok(Written { next_offsets: reports.next_offsets, slow, took: began.elapsed() })
+        let slow = answered - committing >= Duration::from_millis(HIDDEN_RETRY_MS);
+        self.wait_for_markers(&spans, answered + Duration::from_millis(MARKERS_MS_MAX))?;
+        Ok(Written { spans, slow, took: answered - began, settled: answered.elapsed() })
+    }
+
+    /// Aborts the open transaction, so that another can be begun.
+    fn abort(&self, within: Duration) -> Result<(), Error> {
+        let aborting = Instant::now();
+        self.producer.abort_transaction(within).map_err(|e| error::at_begin(&e))?;
+        // As with a commit: the late copy of a slow abort would abort a later transaction.
+        if aborting.elapsed() >= Duration::from_millis(HIDDEN_RETRY_MS) {
+            return Err(Error::Aborted { why: "an abort took so long that it may be repeated".to_owned() });
+        }
+        Ok(())
+    }
+
+    /// The own transaction is open, so the last stable offset is at its first record, unless something else is open before.
+    fn is_something_open_before(&self, spans: &[Span]) -> Result<bool, Error> {
+        for (partition, records) in spans {
+            let stable = self.stable_offset(*partition, Duration::from_millis(LOOK_MS_MAX));
+            if Sight::of(records, stable.map_err(|e| error::at_begin(&e))?) == Sight::Hidden {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Waits until the records of a committed transaction are closed. A broker that does not answer may have died between
+    /// decision and marker, so the outcome is unknown until one does.
+    fn wait_for_markers(&self, spans: &[Span], deadline: Instant) -> Result<(), Error> {
+        let mut pause = LOOK_PAUSE_MIN;
+        for (partition, records) in spans {
+            loop {
+                thread::sleep(pause);
+                pause = (pause * 2).min(LOOK_PAUSE_MAX);
+                let left = deadline.saturating_duration_since(Instant::now());
+                let stable = self.stable_offset(*partition, left.min(Duration::from_millis(LOOK_MS_MAX)));
+                if Instant::now() >= deadline {
+                    let looked = stable.map_or_else(|e| e.to_string(), |stable| format!("the topic ends at {stable}"));
+                    let why = format!("committed, but its records from {} on do not appear: {looked}", records.start);
+                    return Err(Error::OutcomeUnknown { why });
+                }
+                if stable.is_ok_and(|stable| Sight::of(records, stable) != Sight::Open) {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The last stable offset: librdkafka asks as its `isolation.level` says, which is `read_committed` for a producer too.
+    fn stable_offset(&self, partition: i32, within: Duration) -> Result<i64, KafkaError> {
+        let (_, stable) = self.producer.client().fetch_watermarks(&self.target.topic, partition, within)?;
+        Ok(stable)
     }
 
     /// Asks the coordinator to end the open transaction, so that it does not hold readers back until it expires. Only a

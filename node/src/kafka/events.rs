@@ -6,7 +6,10 @@ use std::{
     time::Instant,
 };
 
-use super::error::{Class, class};
+use super::{
+    error::{Class, class},
+    markers::{Span, widen},
+};
 use rdkafka::{
     ClientContext, Message as _,
     config::RDKafkaLogLevel,
@@ -29,8 +32,7 @@ pub(super) struct Events {
 #[derive(Debug, Default)]
 struct Board {
     pending: usize,
-    /// Per touched partition, the offset after the last record.
-    next_offsets: Vec<(i32, i64)>,
+    spans: Vec<Span>,
     failed: Vec<Undelivered>,
 }
 
@@ -45,7 +47,8 @@ pub(super) struct Undelivered {
 /// All delivery reports of a write.
 #[derive(Debug)]
 pub(super) struct Reports {
-    pub(super) next_offsets: Vec<(i32, i64)>,
+    /// Per touched partition, the offsets of the records.
+    pub(super) spans: Vec<Span>,
     pub(super) failed: Vec<Undelivered>,
     /// Records without a report at the deadline.
     pub(super) missing: usize,
@@ -68,7 +71,7 @@ impl Events {
             board = self.settled.wait_timeout(board, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         let board = std::mem::take(&mut *board);
-        Reports { next_offsets: board.next_offsets, failed: board.failed, missing: board.pending }
+        Reports { spans: board.spans, failed: board.failed, missing: board.pending }
     }
 
     /// Returns the last trouble reported, and forgets it. A refused login outlives later lesser trouble.
@@ -88,13 +91,7 @@ impl ProducerContext for Events {
     fn delivery(&self, result: &DeliveryResult<'_>, position: usize) {
         let mut board = lock(&self.board);
         match result {
-            Ok(message) => {
-                let (partition, next) = (message.partition(), message.offset() + 1);
-                match board.next_offsets.iter_mut().find(|(known, _)| *known == partition) {
-                    Some((_, offset)) => *offset = next.max(*offset),
-                    None => board.next_offsets.push((partition, next)),
-                }
-            }
+            Ok(message) => widen(&mut board.spans, message.partition(), message.offset()),
             Err((error, _)) => {
                 let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
                 board.failed.push(Undelivered { position, code });

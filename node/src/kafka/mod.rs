@@ -8,6 +8,7 @@
 mod client;
 mod error;
 mod events;
+mod markers;
 mod options;
 mod producer;
 pub mod record;

@@ -16,6 +16,9 @@ use crate::model::ids::ClusterId;
 const TRANSACTION_TIMEOUT_MS: u64 = 10_000;
 /// Below the transaction's life: a record is delivered or failed before the coordinator aborts its transaction.
 pub(super) const MESSAGE_TIMEOUT_MS: u64 = 8_000;
+/// How long the markers of a committed transaction are waited for. Well within a transaction's life: a late AddPartitionsToTxn
+/// may begin an empty one after the commit, whose abort at the end of that life would pass for the missing marker.
+pub(super) const MARKERS_MS_MAX: u64 = TRANSACTION_TIMEOUT_MS / 2;
 const SOCKET_TIMEOUT_MS: u64 = 5_000;
 /// librdkafka re-sends a request this long after a failed attempt, less 20 % jitter (rdkafka_broker.c:2985).
 const RETRY_BACKOFF_MS: u64 = 500;

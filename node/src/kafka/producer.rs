@@ -37,6 +37,8 @@ const QUICK_INIT_MS_MAX: u64 = 250;
 /// Between a commit and the next begin. Back to back, AddPartitionsToTxn arrives while the coordinator still writes
 /// the commit markers, answers CONCURRENT_TRANSACTIONS, and librdkafka waits a fixed 20 ms (rdkafka_txnmgr.c:902).
 const BREATHER_MS: u64 = 2;
+/// Transactions given up to close what a predecessor left open: one will do, unless its own marker is forgotten too.
+const CLEARS_MAX: usize = 3;
 const CONNECT_MS_MAX: u64 = 1_000;
 const CONNECT_BACKOFF_MS: u64 = 1_000;
 /// Brokers close connections that were idle for 10 minutes by default.
@@ -86,8 +88,10 @@ pub struct Committed {
     pub records: usize,
     /// The latest timestamp among them, -1 for none.
     pub timestamp_ms_max: i64,
-    /// From begin to the end of the commit.
+    /// From begin to the answered commit.
     pub took: Duration,
+    /// From the answered commit until readers saw the records; see `markers`.
+    pub settled: Duration,
     /// The transaction is committed, but the commit was slow enough to hide a second attempt, so this producer is
     /// finished: open a new one before the next write.
     pub recycle: bool,
@@ -112,7 +116,7 @@ impl FencedProducer {
         Ok(Warm { commands, connected, target: target.clone(), bytes_max: options.message_bytes_max() })
     }
 
-    /// Writes `records` in one transaction and returns when it is committed; at most 500,000 records, and at most one
+    /// Writes `records` in one transaction and returns when it is committed and closed, so that nothing can undo it; at most 500,000 records, and at most one
     /// write at a time. After an error, except a refusal of a record's size, the producer is finished.
     pub async fn write(&mut self, records: Vec<OutRecord>) -> Result<Committed, Error> {
         if !self.usable {
@@ -124,6 +128,7 @@ impl FencedProducer {
                 records: 0,
                 timestamp_ms_max: -1,
                 took: Duration::ZERO,
+                settled: Duration::ZERO,
                 recycle: false,
             });
         }
@@ -260,6 +265,7 @@ fn open(door: &Door, round_trip: Option<Duration>, first: Client, second: Client
 fn serve(options: &Options, client: &Client, inbox: &Receiver<Command>) {
     let commit_within = Duration::from_millis(options.commit_ms_max);
     let mut may_begin_at = Instant::now();
+    let mut is_first = true;
     while let Ok(command) = inbox.recv() {
         let (records, reply) = match command {
             Command::Write(records, reply) => (records, reply),
@@ -270,14 +276,21 @@ fn serve(options: &Options, client: &Client, inbox: &Receiver<Command>) {
             }
         };
         thread::sleep(may_begin_at.saturating_duration_since(Instant::now()));
-        let outcome = client.write(&records, commit_within).map(|written| Committed {
-            next_offsets: written.next_offsets,
+        let outcome = if std::mem::take(&mut is_first) {
+            client.write_first(&records, commit_within, CLEARS_MAX)
+        } else {
+            client.write(&records, commit_within)
+        };
+        let outcome = outcome.map(|written| Committed {
+            next_offsets: written.spans.iter().map(|(partition, records)| (*partition, records.end)).collect(),
             records: records.len(),
             timestamp_ms_max: records.iter().map(|record| record.timestamp_ms).max().unwrap_or(-1),
             took: written.took,
+            settled: written.settled,
             recycle: written.slow,
         });
-        may_begin_at = Instant::now() + Duration::from_millis(BREATHER_MS);
+        let settled = outcome.as_ref().map_or(Duration::ZERO, |committed| committed.settled);
+        may_begin_at = Instant::now() + Duration::from_millis(BREATHER_MS).saturating_sub(settled);
         let finished = !matches!(&outcome, Ok(committed) if !committed.recycle);
         let left_open = matches!(
             &outcome,

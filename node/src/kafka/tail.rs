@@ -98,7 +98,8 @@ impl TailReader {
     /// this call; bounded by `read_ms_max` and `tail_records_max`.
     ///
     /// Complete for a predecessor's records only once a producer of the same transactional id has been opened: Kafka
-    /// answers a commit before its markers are written, and until then the end lies before its records.
+    /// answers a commit before its markers are written, and until then the end lies before its records. What a forgotten
+    /// marker leaves open is never read, and undone by the new producer's first write (`markers`).
     pub async fn read(&self, from: &[(i32, i64)]) -> Result<Tail, Error> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::Read(from.to_vec(), reply)).map_err(|_| Error::Closed)?;

@@ -1,7 +1,8 @@
 //! Becoming the writer of a topic: the takeover sequence of DESIGN §6, in its exact order.
 //!
 //! 1. `init_transactions`: from here on every earlier producer of this `transactional.id` is fenced, and its open
-//!    transaction is either committed or aborted with its markers written.
+//!    transaction is either committed or aborted with its markers written. (A marker that Kafka has forgotten leaves records
+//!    open that the tail does not show; the first write undoes them before it commits: `kafka::markers`.)
 //! 2. Only then the linearizable check that the assignment still holds. Kafka fences by "last init wins", not by
 //!    "highest epoch wins". Suppose an old owner N1 (epoch 1) could commit after N2 (epoch 2 > 1) had: then N1's init
 //!    came after N2's init, hence after epoch 2 was committed in Raft, and N1's check, which comes after N1's init, sees

@@ -4,7 +4,7 @@
 
 use std::{
     collections::BTreeMap,
-    time::{Duration, Instant, SystemTime},
+    time::{Instant, SystemTime},
 };
 
 use tokio::sync::watch;
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     clock::{wall_ms, wall_ns},
-    kafka::{self, OutRecord},
+    kafka::{self, Committed, OutRecord},
     model::{
         event::Event,
         ids::Epoch,
@@ -335,8 +335,10 @@ impl Progress {
         self.merged_on(FeedSide::Secondary, counts);
     }
 
-    pub(super) fn committed(&mut self, records: &[OutRecord], took: Option<Duration>) {
-        let now_ns = wall_ns();
+    /// Latency ends with the answered commit; what is known from the tail alone has no such moment, and counts until now.
+    pub(super) fn committed(&mut self, records: &[OutRecord], committed: Option<&Committed>) {
+        let settled_ns = committed.map_or(0, |committed| committed.settled.as_nanos() as u64);
+        let now_ns = wall_ns().saturating_sub(settled_ns);
         for record in records {
             let us = now_ns.saturating_sub(record.received_at_ns) / 1_000;
             self.latency.record(us);
@@ -346,8 +348,8 @@ impl Progress {
         self.report.records_committed += records.len() as u64;
         self.metrics.acked.inc_by(records.len() as u64);
         self.metrics.batch_messages.observe(records.len() as f64);
-        if let Some(took) = took {
-            self.metrics.commit_duration.observe(took.as_secs_f64());
+        if let Some(committed) = committed {
+            self.metrics.commit_duration.observe(committed.took.as_secs_f64());
         }
     }
 

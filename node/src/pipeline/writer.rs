@@ -42,8 +42,6 @@ use crate::{
 const HOUSEKEEPING: Duration = Duration::from_millis(50);
 /// Between a commit and the next begin: an immediate begin hits a hard-coded 20 ms retry in librdkafka.
 const AFTER_COMMIT_MIN: Duration = Duration::from_millis(2);
-/// Resolution of the runtime's timer.
-const TIMER_GRAIN: Duration = Duration::from_millis(1);
 /// The first pause between openings that failed; it doubles.
 const REOPEN_MIN: Duration = Duration::from_millis(100);
 /// A stopping owner commits what it has for at most this long.
@@ -155,8 +153,7 @@ impl Writer {
         if let Phase::Owning(owner) = &mut self.phase
             && let Some(batch) = owner.cut(now_ms)
         {
-            // The runtime's timer fires up to a millisecond late.
-            self.next_cut = Instant::now() + self.options.commit_interval.saturating_sub(TIMER_GRAIN);
+            self.next_cut = beat_after(self.next_cut, Instant::now(), self.options.commit_interval);
             self.write(batch);
         }
     }
@@ -184,8 +181,8 @@ impl Writer {
             Ok(committed) => {
                 self.timestamps.accepted(committed.timestamp_ms_max, now_ms);
                 let records = owner.committed(committed.next_offsets.iter().copied());
-                self.progress.committed(&records, Some(committed.took));
-                self.next_cut = self.next_cut.max(Instant::now() + AFTER_COMMIT_MIN);
+                self.progress.committed(&records, Some(&committed));
+                self.next_cut = self.next_cut.max(Instant::now() + AFTER_COMMIT_MIN.saturating_sub(committed.settled));
                 if committed.recycle {
                     producer.close();
                     self.reopen();
@@ -385,5 +382,24 @@ impl Writer {
             }
         }
         self.close();
+    }
+}
+
+/// When the next batch is due after one that was due at `due` and is cut `now`. The runtime's timer fires up to a millisecond
+/// late; a beat that is kept does not add that up, and one that was missed is not made up for.
+fn beat_after(due: Instant, now: Instant, interval: Duration) -> Instant {
+    if now.saturating_duration_since(due) < interval { due + interval } else { now + interval }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_beat_is_kept_and_a_missed_one_is_not_made_up_for() {
+        let (due, interval) = (Instant::now(), Duration::from_millis(10));
+        let after = |late_ms| beat_after(due, due + Duration::from_millis(late_ms), interval) - due;
+        assert_eq!([0, 1, 9].map(after), [interval; 3]);
+        assert_eq!([10, 5_000].map(|late_ms| after(late_ms).as_millis()), [20, 5_010]);
     }
 }

@@ -105,8 +105,7 @@ pub(crate) fn wait_and_read(bootstrap: &str, topic: &str) -> Vec<Seen> {
     read(bootstrap, topic, "read_committed")
 }
 
-/// Waits until no transaction is open in partition 0: a commit returns before its markers are written, and until then
-/// its records are invisible.
+/// Waits until no transaction is open in partition 0: one that was given up ends some time after its producer.
 pub(crate) fn wait_for_markers(bootstrap: &str, topic: &str) {
     let end = |isolation| {
         let patience = Duration::from_secs(10);

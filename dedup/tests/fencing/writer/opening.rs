@@ -54,7 +54,7 @@ impl Writer {
         let Some(sequence) = &mut self.sequence else { return };
         sequence.stage = Stages::Initialising;
         let id = if self.bug == Bug::NoFencing { sequence.epoch } else { 0 };
-        let mut producer = Producer::new(id, net.number());
+        let mut producer = Producer::new(id, net.number(), self.bug);
         depart(self.actor, &mut producer, net);
         if let Some(patience_ms) = PATIENCE_MS.get(sequence.tries) {
             let object = producer.object;
