@@ -116,8 +116,9 @@ impl FencedProducer {
         Ok(Warm { commands, connected, target: target.clone(), bytes_max: options.message_bytes_max() })
     }
 
-    /// Writes `records` in one transaction and returns when it is committed and closed, so that nothing can undo it; at most 500,000 records, and at most one
-    /// write at a time. After an error, except a refusal of a record's size, the producer is finished.
+    /// Writes `records` in one transaction and returns when it is committed and closed, so that nothing can undo it; at most
+    /// 500,000 records, and at most one write at a time. After an error, except a refusal of a record's size, the producer
+    /// is finished.
     pub async fn write(&mut self, records: Vec<OutRecord>) -> Result<Committed, Error> {
         if !self.usable {
             return Err(Error::Closed);
