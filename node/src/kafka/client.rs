@@ -202,16 +202,17 @@ impl Client {
 
     fn commit(&self, Delivered { spans, began }: Delivered, within: Duration) -> Result<Written, Error> {
         let committing = Instant::now();
-        match self.producer.commit_transaction(within).map_err(|e| error::at_commit(&e)) {
-            Err(Error::OutcomeUnknown { .. }) if faults::bug(Bug::UnknownCommitIsSuccess) => {}
-            outcome => outcome?,
-        }
+        let definite = |outcome| match outcome {
+            Err(Error::OutcomeUnknown { .. }) if faults::bug(Bug::UnknownCommitIsSuccess) => Ok(()),
+            outcome => outcome,
+        };
+        definite(self.producer.commit_transaction(within).map_err(|e| error::at_commit(&e)))?;
         let answered = Instant::now();
         // librdkafka re-sends an EndTxn that timed out or lost its connection, with the same epoch and without telling
         // (rdkafka_txnmgr.c:2231, 2316), but never sooner than this. A late first copy would end a *later* transaction
         // of the same producer. So a slow commit, though it is one, is the last of its producer.
         let slow = answered - committing >= Duration::from_millis(HIDDEN_RETRY_MS);
-        self.wait_for_markers(&spans, answered + Duration::from_millis(MARKERS_MS_MAX))?;
+        definite(self.wait_for_markers(&spans, answered + Duration::from_millis(MARKERS_MS_MAX)))?;
         Ok(Written { spans, slow, took: answered - began, settled: answered.elapsed() })
     }
 
