@@ -37,6 +37,13 @@ pub(crate) enum Bug {
     NoLookBefore,
 }
 
+impl Bug {
+    /// It shows where a marker is forgotten, and nowhere else.
+    fn is_about_markers(self) -> bool {
+        matches!(self, Self::AckBeforeMarker | Self::NoLookBefore)
+    }
+}
+
 /// Epochs of a producer id in Kafka, and so few that they are exhausted within a run.
 const EPOCHS: u32 = 32_767;
 const EPOCHS_FEW: u32 = 4;
@@ -122,7 +129,7 @@ impl Plan {
         let rough = prng.chance(0.3);
         let break_rate = [0.0, 0.005, 0.02][prng.below(3)];
         // A bug gets the weather in which it shows; the product gets all of it.
-        let forgets = matches!(bug, Bug::AckBeforeMarker | Bug::NoLookBefore);
+        let forgets = bug.is_about_markers();
         let is_stormy = matches!(bug, Bug::NoRecycle | Bug::LateStamps | Bug::UnknownIsSuccess | Bug::RetryWithoutTail);
         Self {
             feed: Shape { messages: 700, gap_ms: 1.5, repeats },
@@ -142,7 +149,7 @@ impl Plan {
             // It takes a death between two messages that leave together.
             return Fault::Ambush(Step::Committed, Blow::Crash);
         }
-        if matches!(self.bug, Bug::AckBeforeMarker | Bug::NoLookBefore) {
+        if self.bug.is_about_markers() {
             return self.draw_forgotten_marker(prng);
         }
         match prng.below(16) {

@@ -22,7 +22,7 @@ const MARKER_LOOK_US: u64 = 1_000;
 /// How long an answer may say so. Half of the shortest life of a transaction, as in the node: what a late AddPartitionsToTxn begins
 /// after this commit is aborted when that is over, and its marker would pass for this one.
 const MARKER_MAX_US: u64 = 350_000;
-/// Looks of a new producer before its first commit; `CLEARS_MAX` in the node.
+/// Looks of a new producer before its first commit; `CLEARS_MAX` in `node/src/kafka/client.rs`.
 const LOOKS_MAX: u32 = 3;
 
 #[derive(Debug)]

@@ -39,6 +39,8 @@ const ABANDON_MS_MAX: u64 = 400;
 /// Measured after connecting; a few milliseconds in all on a network at ease.
 const ROUND_TRIPS: u32 = 5;
 const EVENTS_PER_DRAIN_MAX: usize = 32;
+/// Transactions given up to close what a predecessor left open: one will do, unless its own marker is forgotten too.
+const CLEARS_MAX: usize = 3;
 /// One look at the last stable offset.
 const LOOK_MS_MAX: u64 = 2_000;
 /// Before each look whether a marker is there; it doubles. Usually the first one finds it, within the pause that a next
@@ -158,15 +160,10 @@ impl Client {
     }
 
     /// Writes as `write` does, the first records of a producer: if something is open before them, their transaction is
-    /// aborted, which closes it, and they are written again. What is still open after `clears_max` times belongs to
-    /// somebody else.
-    pub(super) fn write_first(
-        &self,
-        records: &[OutRecord],
-        commit_within: Duration,
-        clears_max: usize,
-    ) -> Result<Written, Error> {
-        for _ in 0..clears_max {
+    /// aborted, which closes it, and they are written again. What is still open after the last time belongs to somebody
+    /// else.
+    pub(super) fn write_first(&self, records: &[OutRecord], commit_within: Duration) -> Result<Written, Error> {
+        for _ in 0..CLEARS_MAX {
             let delivered = self.deliver(records)?;
             if !self.is_something_open_before(&delivered.spans)? {
                 return self.commit(delivered, commit_within);
@@ -181,7 +178,7 @@ impl Client {
     fn deliver(&self, records: &[OutRecord]) -> Result<Delivered, Error> {
         faults::point(Point::OwnerBeforeBegin);
         let began = Instant::now();
-        self.producer.begin_transaction().map_err(|e| error::at_begin(&e))?;
+        self.producer.begin_transaction().map_err(|e| error::before_commit(&e))?;
         let deadline = began + Duration::from_millis(REPORTS_MS_MAX);
         self.producer.context().expect(records.len());
         for (position, record) in records.iter().enumerate() {
@@ -219,7 +216,7 @@ impl Client {
     /// Aborts the open transaction, so that another can be begun.
     fn abort(&self, within: Duration) -> Result<(), Error> {
         let aborting = Instant::now();
-        self.producer.abort_transaction(within).map_err(|e| error::at_begin(&e))?;
+        self.producer.abort_transaction(within).map_err(|e| error::before_commit(&e))?;
         // As with a commit: the late copy of a slow abort would abort a later transaction.
         if aborting.elapsed() >= Duration::from_millis(HIDDEN_RETRY_MS) {
             return Err(Error::Aborted { why: "an abort took so long that it may be repeated".to_owned() });
@@ -231,7 +228,7 @@ impl Client {
     fn is_something_open_before(&self, spans: &[Span]) -> Result<bool, Error> {
         for (partition, records) in spans {
             let stable = self.stable_offset(*partition, Duration::from_millis(LOOK_MS_MAX));
-            if Sight::of(records, stable.map_err(|e| error::at_begin(&e))?) == Sight::Hidden {
+            if Sight::of(records, stable.map_err(|e| error::before_commit(&e))?) == Sight::Hidden {
                 return Ok(true);
             }
         }

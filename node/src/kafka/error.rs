@@ -191,8 +191,8 @@ pub(super) fn rejected(what: impl Into<String>, why: impl Into<String>) -> Error
     Error::Rejected { what: what.into(), why: why.into(), sequence: None }
 }
 
-/// Maps the failure of `begin_transaction`: nothing has been sent.
-pub(super) fn at_begin(error: &KafkaError) -> Error {
+/// Maps a failure before EndTxn(commit) was sent: nothing can have been committed.
+pub(super) fn before_commit(error: &KafkaError) -> Error {
     let why = error.to_string();
     match code_of(error).map(class) {
         Some(Class::Fenced) => Error::Fenced { why },
@@ -221,7 +221,7 @@ mod tests {
     fn every_face_of_fencing_is_fenced() {
         for code in [Code::Fenced, Code::ProducerFenced, Code::InvalidProducerEpoch] {
             assert!(matches!(at_commit(&KafkaError::Global(code)), Error::Fenced { .. }), "{code:?}");
-            assert!(matches!(at_begin(&KafkaError::Global(code)), Error::Fenced { .. }), "{code:?}");
+            assert!(matches!(before_commit(&KafkaError::Global(code)), Error::Fenced { .. }), "{code:?}");
         }
     }
 }

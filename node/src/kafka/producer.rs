@@ -36,9 +36,7 @@ const PATIENCE_GROWTH: u32 = 4;
 const QUICK_INIT_MS_MAX: u64 = 250;
 /// Between a commit and the next begin. Back to back, AddPartitionsToTxn arrives while the coordinator still writes
 /// the commit markers, answers CONCURRENT_TRANSACTIONS, and librdkafka waits a fixed 20 ms (rdkafka_txnmgr.c:902).
-const BREATHER_MS: u64 = 2;
-/// Transactions given up to close what a predecessor left open: one will do, unless its own marker is forgotten too.
-const CLEARS_MAX: usize = 3;
+const BREATHER: Duration = Duration::from_millis(2);
 const CONNECT_MS_MAX: u64 = 1_000;
 const CONNECT_BACKOFF_MS: u64 = 1_000;
 /// Brokers close connections that were idle for 10 minutes by default.
@@ -95,6 +93,13 @@ pub struct Committed {
     /// The transaction is committed, but the commit was slow enough to hide a second attempt, so this producer is
     /// finished: open a new one before the next write.
     pub recycle: bool,
+}
+
+impl Committed {
+    /// From the end of this write to the next begin, at least; what its markers took counts.
+    pub fn breather(&self) -> Duration {
+        BREATHER.saturating_sub(self.settled)
+    }
 }
 
 impl FencedProducer {
@@ -278,7 +283,7 @@ fn serve(options: &Options, client: &Client, inbox: &Receiver<Command>) {
         };
         thread::sleep(may_begin_at.saturating_duration_since(Instant::now()));
         let outcome = if std::mem::take(&mut is_first) {
-            client.write_first(&records, commit_within, CLEARS_MAX)
+            client.write_first(&records, commit_within)
         } else {
             client.write(&records, commit_within)
         };
@@ -290,8 +295,7 @@ fn serve(options: &Options, client: &Client, inbox: &Receiver<Command>) {
             settled: written.settled,
             recycle: written.slow,
         });
-        let settled = outcome.as_ref().map_or(Duration::ZERO, |committed| committed.settled);
-        may_begin_at = Instant::now() + Duration::from_millis(BREATHER_MS).saturating_sub(settled);
+        may_begin_at = Instant::now() + outcome.as_ref().map_or(BREATHER, Committed::breather);
         let finished = !matches!(&outcome, Ok(committed) if !committed.recycle);
         let left_open = matches!(
             &outcome,

@@ -24,9 +24,11 @@ pub enum StandbyMessage {
 /// From the owner's writer to the standby's, in order.
 #[derive(Debug)]
 pub enum OwnerMessage {
-    /// Answers `Hello`: per subscription the owner knows, the next index it expects.
+    /// Answers `Hello`: per subscription the owner knows, the next index it expects. Empty: it knows nothing of this standby,
+    /// and numbers its messages from 1 again.
     Welcome { next: Vec<(u64, u64)> },
-    /// A numbered message (dense from 1 per standby incarnation), repeated after a broken session until confirmed.
+    /// A numbered message, repeated after a broken session until confirmed; dense from 1 for as long as the owner remembers the
+    /// standby.
     Merge { number: u64, committed: Vec<(i32, i64)>, message: ToStandby },
 }
 

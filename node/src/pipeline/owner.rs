@@ -250,7 +250,7 @@ impl Owner {
         self.standby.as_ref().filter(|s| s.session.is_some()).map(|s| s.node)
     }
 
-    /// Ends the standby's session; it will come back with a new incarnation.
+    /// Ends the standby's session and forgets it: when it comes back, it is welcomed as one that was never met.
     pub(super) fn drop_session(&mut self) {
         self.standby = None;
         self.merge.standby_left();

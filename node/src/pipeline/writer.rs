@@ -40,8 +40,6 @@ use crate::{
 
 /// How often the report, quiet cuts and limits are looked after.
 const HOUSEKEEPING: Duration = Duration::from_millis(50);
-/// Between a commit and the next begin: an immediate begin hits a hard-coded 20 ms retry in librdkafka.
-const AFTER_COMMIT_MIN: Duration = Duration::from_millis(2);
 /// The first pause between openings that failed; it doubles.
 const REOPEN_MIN: Duration = Duration::from_millis(100);
 /// A stopping owner commits what it has for at most this long.
@@ -182,7 +180,7 @@ impl Writer {
                 self.timestamps.accepted(committed.timestamp_ms_max, now_ms);
                 let records = owner.committed(committed.next_offsets.iter().copied());
                 self.progress.committed(&records, Some(&committed));
-                self.next_cut = self.next_cut.max(Instant::now() + AFTER_COMMIT_MIN.saturating_sub(committed.settled));
+                self.next_cut = self.next_cut.max(Instant::now() + committed.breather());
                 if committed.recycle {
                     producer.close();
                     self.reopen();

@@ -1,13 +1,16 @@
 //! Markers: a write is done when they are there, and a transaction whose marker Kafka has forgotten is closed by the next
 //! owner, before it can be committed with the next owner's records (docs/adr/0007).
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::{
     ClientConfig,
     producer::{BaseProducer, BaseRecord, Producer as _},
 };
-use twinfeed_chaos::broker::{BrokerCluster, ClusterOptions};
+use twinfeed_chaos::{
+    broker::{BrokerCluster, ClusterOptions},
+    harness::wait_for,
+};
 use twinfeed_node::{
     kafka::{FencedProducer, Options, TailReader, Target, TopicCreation, ensure_topic},
     model::ids::ClusterId,
@@ -53,7 +56,8 @@ async fn what_a_forgotten_marker_left_open_is_not_committed_by_the_next_owner() 
     let next = self::predecessor(&brokers);
     next.init_transactions(PATIENCE).expect("Kafka waits for the marker now: docs/adr/0007 is obsolete");
     brokers.restart(leader).expect("restart");
-    wait_until("the partition to be led again", || brokers.leader_of(&target.topic) == Some(leader));
+    let led_again = || (brokers.leader_of(&target.topic) == Some(leader)).then_some(());
+    wait_for("the partition to be led again", PATIENCE, led_again).expect("a leader");
 
     let mut owner = FencedProducer::warm(&options, "writer", &target).expect("warm").open().await.expect("open");
     let tail = TailReader::warm(&options, &target.topic).expect("warm").read(&[(0, 0)]).await.expect("tail");
@@ -91,12 +95,4 @@ async fn topic_away_from_the_coordinator(brokers: &BrokerCluster, options: &Opti
         }
     }
     panic!("{ATTEMPTS_MAX} topics, all led by the coordinator");
-}
-
-fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "waiting for {what}");
-        std::thread::park_timeout(Duration::from_millis(100));
-    }
 }
