@@ -52,6 +52,10 @@ impl<P> Joining<P> {
         self.frames.len()
     }
 
+    pub(crate) fn bytes(&self) -> usize {
+        self.frames.iter().map(|(_, frame)| frame.bytes).sum()
+    }
+
     pub(crate) fn received(&self) -> u64 {
         self.received
     }

@@ -34,7 +34,7 @@ pub use bug::Bug;
 pub use fingerprint::{Fingerprint, FrameKind};
 pub use merge::Merge;
 pub use message::{Ack, Resolved, ToStandby};
-pub use notice::{Ignored, MergeStatus, Notice, Observed};
+pub use notice::{HeldBytes, Ignored, MergeStatus, Notice, Observed};
 pub use options::Options;
 pub use record::{Frame, Record, RecordId, SubscriptionId, TailRecord};
 pub use retention::Retention;

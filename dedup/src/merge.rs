@@ -19,7 +19,7 @@ use crate::ring::Ring;
 use crate::slots::SlotSet;
 use crate::window::Window;
 use crate::{
-    Fingerprint, Frame, Ignored, MergeStatus, Notice, Observed, Options, Record, RecordId, Resolved, SubscriptionId,
+    Fingerprint, Frame, HeldBytes, Ignored, MergeStatus, Notice, Observed, Options, Record, RecordId, Resolved, SubscriptionId,
     ToStandby,
 };
 
@@ -140,16 +140,10 @@ impl<P> Merge<P> {
 
     /// Hands out the next batch, in order: at most `records_max` records weighing `bytes_max` together, but at least one.
     /// `None` while a batch is in flight, or if nothing is ready.
-    pub fn cut(
-        &mut self,
-        now_ms: u64,
-        records_max: usize,
-        bytes_max: usize,
-        weight: impl Fn(&P) -> usize,
-    ) -> Option<Vec<Record<P>>> {
+    pub fn cut(&mut self, now_ms: u64, records_max: usize, bytes_max: usize) -> Option<Vec<Record<P>>> {
         self.advance(now_ms);
         self.settle();
-        self.queue.cut(BatchLimits { records_max, bytes_max }, weight)
+        self.queue.cut(BatchLimits { records_max, bytes_max })
     }
 
     /// The batch in flight is in the topic, definitely; queues the ack. Without one in flight nothing happens.
@@ -171,6 +165,17 @@ impl<P> Merge<P> {
             self.ledger.ack(standing, self.queue.committed(), None);
         }
         self.retire();
+    }
+
+    /// Whether a batch could be cut once none is in flight.
+    pub fn has_ready(&self) -> bool {
+        self.queue.ready_records() > 0
+    }
+
+    /// What it holds, by what it waits for.
+    pub fn bytes(&self) -> HeldBytes {
+        let joining = self.members.iter().flatten().filter_map(Member::joining).map(Joining::bytes).sum();
+        HeldBytes { ready: self.queue.ready_bytes(), in_flight: self.queue.in_flight_bytes(), joining }
     }
 
     /// Takes the messages for the standby, to be sent in this order over one ordered channel.

@@ -30,6 +30,17 @@ pub enum Ignored {
     UnknownSubscription,
 }
 
+/// What a merge holds, in bytes as the caller weighs them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HeldBytes {
+    /// Records waiting for a batch.
+    pub ready: usize,
+    /// Records of the batch in flight.
+    pub in_flight: usize,
+    /// Frames of newcomers waiting for alignment.
+    pub joining: usize,
+}
+
 /// The state of a merge at a glance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct MergeStatus {

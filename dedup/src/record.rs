@@ -32,6 +32,8 @@ pub struct Frame<P> {
     pub index: u64,
     /// What it is recognised by.
     pub fingerprint: Fingerprint,
+    /// What it weighs, for the limits in bytes: the caller says.
+    pub bytes: usize,
     /// Opaque to this crate.
     pub payload: P,
 }
@@ -47,6 +49,8 @@ pub struct Record<P> {
     pub subscription: SubscriptionId,
     /// Its index within that subscription.
     pub index: u64,
+    /// What its frame weighed.
+    pub bytes: usize,
     /// Opaque to this crate.
     pub payload: P,
 }

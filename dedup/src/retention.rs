@@ -26,6 +26,7 @@ pub struct Retention<P> {
     surplus: BTreeMap<RecordId, Fingerprint>,
     aligned: bool,
     redundant: bool,
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -69,6 +70,7 @@ impl<P> Retention<P> {
             surplus: BTreeMap::new(),
             aligned: false,
             redundant: false,
+            bytes: 0,
         }
     }
 
@@ -114,6 +116,7 @@ impl<P> Retention<P> {
             self.held.push_back((frame.subscription, BTreeMap::new()));
         }
         if let Some((_, frames)) = self.held.back_mut() {
+            self.bytes += frame.bytes;
             frames.insert(frame.index, frame);
         }
     }
@@ -152,9 +155,10 @@ impl<P> Retention<P> {
                 self.surplus.remove(&resolved.record);
             }
             if let Some((_, frames)) = self.held.iter_mut().find(|(id, _)| *id == resolved.subscription) {
-                frames.remove(&resolved.index);
+                self.bytes -= frames.remove(&resolved.index).map_or(0, |frame| frame.bytes);
                 if self.options.has(Bug::PrefixAcks) {
                     *frames = frames.split_off(&resolved.index);
+                    self.bytes = self.held.iter().flat_map(|(_, frames)| frames.values()).map(|frame| frame.bytes).sum();
                 }
             }
         }
@@ -165,7 +169,11 @@ impl<P> Retention<P> {
     /// redundant, frames of ended subscriptions that its owner never knew cannot be resolved and are not needed.
     pub fn forget_except(&mut self, keep: impl Fn(SubscriptionId) -> bool) {
         let current = self.subscription();
+        let before = self.held.len();
         self.held.retain(|(id, _)| Some(*id) == current || keep(*id));
+        if self.held.len() != before {
+            self.bytes = self.retained().map(|frame| frame.bytes).sum();
+        }
     }
 
     /// Whether the current subscription is this one and has delivered a frame.
@@ -206,6 +214,16 @@ impl<P> Retention<P> {
         self.redundant
     }
 
+    /// What the retained frames weigh.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Another owner, or the same one anew: what the former one said of the subscription holds no more.
+    pub fn owner_changed(&mut self) {
+        (self.aligned, self.redundant) = (false, false);
+    }
+
     /// Frames retained.
     pub fn retained_frames(&self) -> usize {
         self.held.iter().map(|(_, frames)| frames.len()).sum()
@@ -224,7 +242,9 @@ impl<P> Retention<P> {
     /// Gives up the frame that has been retained longest: a takeover may now lose it, which the caller reports as a gap.
     pub fn drop_oldest(&mut self) -> Option<Frame<P>> {
         let (_, frames) = self.held.iter_mut().find(|(_, frames)| !frames.is_empty())?;
-        frames.pop_first().map(|(_, frame)| frame)
+        let (_, frame) = frames.pop_first()?;
+        self.bytes -= frame.bytes;
+        Some(frame)
     }
 
     /// Its frames, oldest subscription first, for a first start: with nothing in the topic there is nothing to take over.

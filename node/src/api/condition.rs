@@ -60,7 +60,7 @@ impl Scene {
 
     fn report(&self, connector: &Connector, id: NodeId, role: Role, now: &Assignment) -> Option<&WriterReport> {
         let report = self.node(id).filter(|node| node.up)?.report.writers.get(&connector.writer.0)?;
-        report.is_of(role, now).then_some(report)
+        report.is_of(role, now.epoch).then_some(report)
     }
 }
 

@@ -146,7 +146,7 @@ fn assignment<'a>(scene: &'a Scene, writer: &WriterId) -> Option<&'a Assignment>
 fn delivering(scene: &Scene, plan: &Move) -> Option<u64> {
     let now = assignment(scene, &plan.writer).filter(|now| now.owner == plan.to && now.epoch > plan.from.epoch)?;
     let report = scene.node(plan.to)?.report.writers.get(&plan.writer.0)?;
-    (report.is_of(Role::Owner, now) && report.delivering).then_some(now.epoch.0)
+    (report.is_of(Role::Owner, now.epoch) && report.delivering).then_some(now.epoch.0)
 }
 
 /// Connectors with a role on the node, by name.

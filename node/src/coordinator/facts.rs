@@ -147,7 +147,7 @@ fn report<'a>(
     role: Role,
 ) -> Option<&'a WriterReport> {
     let report = reports.get(&node)?.writers.get(&writer.0)?;
-    report.is_of(role, assignment).then_some(report)
+    report.is_of(role, assignment.epoch).then_some(report)
 }
 
 /// Writers whose owner has lost its memory, waits for a new epoch, and has no standby that could take over.

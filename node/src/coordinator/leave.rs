@@ -77,7 +77,7 @@ fn is_settled(view: &ClusterView, state: &State, me: NodeId, writer: &WriterId) 
     let report = view.nodes.get(&assignment.owner).and_then(|node| node.report.writers.get(&writer.0));
     assignment.owner != me
         && report.is_some_and(|report| {
-            report.is_of(Role::Owner, assignment) && (report.delivering || report.failed.is_some())
+            report.is_of(Role::Owner, assignment.epoch) && (report.delivering || report.failed.is_some())
         })
 }
 

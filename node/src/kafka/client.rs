@@ -25,14 +25,14 @@ use super::{
     events::{Events, Reports},
     markers::{Sight, Span},
     options::{HIDDEN_RETRY_MS, MARKERS_MS_MAX, MESSAGE_TIMEOUT_MS, Options, Target},
-    record::{HEADER_KEY, OutRecord, STAMP_BYTES, cluster_tag},
+    record::{HEADER_KEY, OutRecord, STAMP_BYTES, Stamp, cluster_tag},
 };
 use crate::faults::{self, Bug, Point};
 
 /// Spins 1 ms per slice (see above), so 0.4 % of a core; bounds how long a finished client lingers.
 const POLL_SLICE_MS: u64 = 250;
 /// librdkafka's own bound on a record's framing, rounded up (rd_kafka_msg_max_wire_size, rdkafka_msg.h).
-const FRAMING_BYTES_MAX: usize = 128 + HEADER_KEY.len() + STAMP_BYTES;
+pub(super) const FRAMING_BYTES_MAX: usize = 128 + HEADER_KEY.len() + STAMP_BYTES;
 /// Reports are due at message.timeout.ms; the rest is for the threads in between.
 const REPORTS_MS_MAX: u64 = MESSAGE_TIMEOUT_MS + 2_000;
 const ABANDON_MS_MAX: u64 = 400;
@@ -271,7 +271,7 @@ impl Client {
     }
 
     fn send(&self, position: usize, record: &OutRecord) -> Result<(), Error> {
-        let stamp = record.stamp(self.cluster).encode();
+        let stamp = Stamp::of(record, self.cluster).encode();
         let headers =
             OwnedHeaders::new_with_capacity(1).insert(Header { key: HEADER_KEY, value: Some(stamp.as_slice()) });
         let out: BaseRecord<'_, (), [u8], usize> = BaseRecord::with_opaque_to(&self.target.topic, position)

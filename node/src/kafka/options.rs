@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 
-use super::error::{Error, rejected};
+use super::{
+    client::FRAMING_BYTES_MAX,
+    error::{Error, rejected},
+};
 use crate::model::ids::ClusterId;
 
 /// Broker-side life of a silent transaction. It bounds how long a dead writer that nobody replaces holds back
@@ -124,6 +127,11 @@ impl Options {
             return Err(rejected("kafka bootstrap", "it is empty; give host:port"));
         }
         self.properties.iter().try_for_each(|(key, value)| check_property(key, value))
+    }
+
+    /// Returns the largest payload that fits a record which the client takes, in bytes.
+    pub fn payload_bytes_max(&self) -> usize {
+        self.message_bytes_max().saturating_sub(FRAMING_BYTES_MAX)
     }
 
     /// Returns the largest record that the client takes, in bytes.

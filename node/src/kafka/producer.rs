@@ -46,7 +46,7 @@ type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
 enum Command {
     Open(Reply<()>),
-    Write(Vec<OutRecord>, Reply<Committed>),
+    Write(Arc<Vec<OutRecord>>, Reply<Committed>),
 }
 
 /// What it takes to make one more producer object.
@@ -124,7 +124,8 @@ impl FencedProducer {
     /// Writes `records` in one transaction and returns when it is committed and closed, so that nothing can undo it; at most
     /// 500,000 records, and at most one write at a time. After an error, except a refusal of a record's size, the producer
     /// is finished.
-    pub async fn write(&mut self, records: Vec<OutRecord>) -> Result<Committed, Error> {
+    pub async fn write(&mut self, records: impl Into<Arc<Vec<OutRecord>>>) -> Result<Committed, Error> {
+        let records = records.into();
         if !self.usable {
             return Err(Error::Closed);
         }

@@ -3,7 +3,7 @@
 //!
 //! One header, not seven: librdkafka allocates per header, and 60,000 records/s pay for each allocation.
 
-use bytes::Bytes;
+pub use twinfeed_writer::record::OutRecord;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::model::ids::ClusterId;
@@ -14,25 +14,6 @@ pub const HEADER_KEY: &str = "tf";
 const VERSION: u8 = 1;
 /// Length of a version 1 header in bytes.
 pub const STAMP_BYTES: usize = 61;
-
-/// A record to be written: the payload as it came off the wire, and where it came from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OutRecord {
-    /// Epoch of the assignment under which it is written.
-    pub epoch: u64,
-    /// Dense per epoch, from 1.
-    pub sequence: u64,
-    pub fingerprint: u128,
-    /// The subscription that delivered the frame first.
-    pub subscription: u64,
-    /// Index of the frame in that subscription, dense from 1.
-    pub index: u64,
-    /// Wall clock when the frame was read, nanoseconds since 1970.
-    pub received_at_ns: u64,
-    /// The record's timestamp in Kafka, milliseconds since 1970: the same moment, unless Kafka refuses it; -1 for none.
-    pub timestamp_ms: i64,
-    pub payload: Bytes,
-}
 
 /// The content of the header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,21 +34,19 @@ pub fn cluster_tag(cluster: &ClusterId) -> u32 {
     xxh3_64(cluster.0.as_bytes()) as u32
 }
 
-impl OutRecord {
-    pub(super) fn stamp(&self, cluster: u32) -> Stamp {
-        Stamp {
-            epoch: self.epoch,
-            sequence: self.sequence,
-            fingerprint: self.fingerprint,
-            subscription: self.subscription,
-            index: self.index,
-            received_at_ns: self.received_at_ns,
+impl Stamp {
+    pub(super) fn of(record: &OutRecord, cluster: u32) -> Self {
+        Self {
+            epoch: record.epoch,
+            sequence: record.sequence,
+            fingerprint: record.fingerprint,
+            subscription: record.subscription,
+            index: record.index,
+            received_at_ns: record.received_at_ns,
             cluster,
         }
     }
-}
 
-impl Stamp {
     /// Returns the header's bytes, integers big-endian. Persisted: never reorder, never renumber.
     pub fn encode(&self) -> [u8; STAMP_BYTES] {
         let mut bytes = [0; STAMP_BYTES];

@@ -3,9 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-
-/// The Raft node id: random, made at the first start, stored beside the log. An empty disk never gets an old one back.
-pub type NodeId = u64;
+pub use twinfeed_writer::{Epoch, NodeId};
 
 /// The cluster's identity, a UUID made once at bootstrap; every message between nodes carries it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Default)]
@@ -14,10 +12,6 @@ pub struct ClusterId(pub String);
 /// A fencing domain: one `transactional.id`, one producer. By default one per connector, of the same name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct WriterId(pub String);
-
-/// The Raft log index of the entry that made the present owner the owner; strictly increasing per writer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Default)]
-pub struct Epoch(pub u64);
 
 impl fmt::Display for ClusterId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -28,12 +22,6 @@ impl fmt::Display for ClusterId {
 impl fmt::Display for WriterId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-impl fmt::Display for Epoch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
     }
 }
 

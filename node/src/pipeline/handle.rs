@@ -5,18 +5,11 @@ use std::future::Future;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{options::Options, progress::Progress, writer::Writer};
-use crate::model::{ids::Epoch, relay::Offer, report::WriterReport};
+use super::{Role, actor::Actor, options::Options};
+use crate::model::{relay::Offer, report::WriterReport};
 
 /// Roles and relay sessions waiting for the actor.
 const COMMANDS_MAX: usize = 64;
-
-/// What this node is to be for the writer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    Owner { epoch: Epoch },
-    Standby { epoch: Epoch },
-}
 
 /// The cheap handle of a running writer.
 #[derive(Debug, Clone)]
@@ -53,9 +46,7 @@ pub fn start(options: Options, role: Role) -> (WriterHandle, impl Future<Output 
     let (roles_in, roles) = mpsc::channel(COMMANDS_MAX);
     let (offers_in, offers) = mpsc::channel(COMMANDS_MAX);
     let cancel = CancellationToken::new();
-    let progress = Progress::new(&options);
-    let handle =
-        WriterHandle { roles: roles_in, offers: offers_in, report: progress.subscribe(), cancel: cancel.clone() };
-    let writer = Writer::new(options, progress, (roles, offers), cancel);
-    (handle, writer.run(role))
+    let actor = Actor::new(options, (roles, offers), cancel.clone());
+    let handle = WriterHandle { roles: roles_in, offers: offers_in, report: actor.subscribe(), cancel };
+    (handle, actor.run(role))
 }

@@ -1,4 +1,4 @@
-//! Becoming the writer of a topic: the takeover sequence of DESIGN §6, in its exact order.
+//! Becoming the writer of a topic: the takeover sequence (docs/adr/0001), in its exact order.
 //!
 //! 1. `init_transactions`: from here on every earlier producer of this `transactional.id` is fenced, and its open
 //!    transaction is either committed or aborted with its markers written. (A marker that Kafka has forgotten leaves records
@@ -11,18 +11,17 @@
 //!
 //! A pause between 2 and the first produce is harmless: whoever became the owner meanwhile did its own step 1.
 
-use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use twinfeed_dedup::{Fingerprint, RecordId, SubscriptionId, TailRecord};
+use twinfeed_writer::{Offsets, OpenError, Plan, TailFrom};
 
+use super::{failure, options::Options};
 use crate::{
     faults::{self, Bug, Point},
     kafka,
     model::ids::{Epoch, WriterId},
 };
-
-/// Kafka partition -> offset after the last record known.
-pub(super) type Offsets = BTreeMap<i32, i64>;
 
 /// Why the assignment could not be confirmed; the text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -43,24 +42,10 @@ const LAST_OFFSETS: i64 = 20_000;
 /// Bounds a whole opening; what hangs longer is tried again from the start.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Where the tail begins.
-#[derive(Debug, Clone)]
-pub(super) enum TailFrom {
-    /// Nothing that this node holds can be in the topic.
-    End,
-    /// From these acked offsets; partitions not named are read from their last records.
-    Offsets(Offsets),
-    /// Nothing was acked: the last records.
-    Recent,
-}
-
-/// A producer that may write, and what is in the topic already.
+/// A producer that may write, and what the writer has to know of it.
 pub(super) struct Opened {
     pub(super) producer: kafka::FencedProducer,
-    pub(super) tail: Vec<TailRecord>,
-    pub(super) offsets: Offsets,
-    /// When the last message that is in the topic was read off the wire; None when there is none.
-    pub(super) last_received_at_ms: Option<u64>,
+    pub(super) facts: twinfeed_writer::Opened,
 }
 
 /// Why the writer may not write now.
@@ -76,23 +61,15 @@ pub(super) enum Error {
     TimedOut,
 }
 
-/// Everything an opening needs.
-pub(super) struct Plan {
-    pub(super) writer: WriterId,
-    pub(super) epoch: Epoch,
-    pub(super) kafka: kafka::Options,
-    pub(super) transactional_id: String,
-    pub(super) target: kafka::Target,
-    pub(super) creation: kafka::TopicCreation,
-    pub(super) tail_from: TailFrom,
-    /// Nothing can be missing, so nobody asks when the last record was read.
-    pub(super) redundant: bool,
-    pub(super) confirm: Confirm,
-    /// Pre-connected by the standby, if there was time.
-    pub(super) warm: Option<Warm>,
-    /// Ask for the assignment before the init as well. Not for safety (only the check after the init gives that) but
-    /// for peace: a zombie that wakes up would otherwise fence the rightful owner once, by its init alone.
-    pub(super) ask_first: bool,
+impl Error {
+    /// As the writer understands it.
+    pub(super) fn into_writers(self) -> OpenError {
+        match self {
+            Self::NotOwner(_) => OpenError::NotOwner,
+            Self::Kafka(error) => OpenError::Kafka(failure::of(&error)),
+            other @ (Self::Unconfirmed(_) | Self::TimedOut) => OpenError::Unconfirmed(other.to_string()),
+        }
+    }
 }
 
 /// Pre-connected clients of a standby: nothing initialised, nobody fenced.
@@ -120,28 +97,27 @@ impl Warm {
 }
 
 /// Runs the takeover sequence.
-pub(super) async fn open(plan: Plan) -> Result<Opened, Error> {
-    tokio::time::timeout(OPENING_TIMEOUT, sequence(plan)).await.map_err(|_| Error::TimedOut)?
+pub(super) async fn open(options: Options, plan: Plan, warm: Option<Warm>) -> Result<Opened, Error> {
+    tokio::time::timeout(OPENING_TIMEOUT, sequence(&options, plan, warm)).await.map_err(|_| Error::TimedOut)?
 }
 
-async fn sequence(plan: Plan) -> Result<Opened, Error> {
+async fn sequence(options: &Options, plan: Plan, warm: Option<Warm>) -> Result<Opened, Error> {
+    let confirm = || (options.confirm)(options.id.clone(), plan.epoch);
     let checked_before = faults::bug(Bug::CheckBeforeInit);
-    if (plan.ask_first || checked_before)
-        && !(plan.confirm)(plan.writer.clone(), plan.epoch).await.map_err(Error::Unconfirmed)?
-    {
+    if (plan.ask_first || checked_before) && !confirm().await.map_err(Error::Unconfirmed)? {
         return Err(Error::NotOwner(plan.epoch));
     }
-    let Warm { producer, tail } = match plan.warm {
+    let Warm { producer, tail } = match warm {
         Some(warm) => warm,
         None => {
-            find_topic(&plan).await?;
-            Warm::connect(&plan.kafka, &plan.transactional_id, &plan.target)?
+            find_topic(options, &plan).await?;
+            Warm::connect(&options.kafka, &options.transactional_id, &options.target)?
         }
     };
     faults::pass(Point::OpeningBeforeInit).await;
     let producer = producer.open().await?;
     faults::pass(Point::OpeningAfterInit).await;
-    let confirmed = if checked_before { Ok(true) } else { (plan.confirm)(plan.writer, plan.epoch).await };
+    let confirmed = if checked_before { Ok(true) } else { confirm().await };
     match confirmed {
         Ok(true) => {}
         Ok(false) => {
@@ -156,14 +132,17 @@ async fn sequence(plan: Plan) -> Result<Opened, Error> {
     faults::pass(Point::OpeningAfterCheck).await;
     let mut offsets: Offsets = tail.end_offsets().await?.into_iter().collect();
     let Reads { unknown_from, from } = Reads::plan(&plan.tail_from, plan.redundant, &offsets);
+    let payload_bytes_max = options.kafka.payload_bytes_max();
     if from.is_empty() {
-        return Ok(Opened { producer, tail: Vec::new(), offsets, last_received_at_ms: None });
+        let (tail, last_received_at_ms) = (Vec::new(), None);
+        let facts = twinfeed_writer::Opened { tail, offsets, last_received_at_ms, payload_bytes_max };
+        return Ok(Opened { producer, facts });
     }
     let read = tail.read(&from).await?;
     offsets.extend(read.next_offsets);
     if read.truncated || read.epoch_max > plan.epoch.0 {
         tracing::error!(
-            writer = %plan.transactional_id, epoch = %plan.epoch, epoch_max = read.epoch_max,
+            writer = %options.transactional_id, epoch = %plan.epoch, epoch_max = read.epoch_max,
             truncated = read.truncated, "writer.tail_incomplete"
         );
     }
@@ -172,7 +151,7 @@ async fn sequence(plan: Plan) -> Result<Opened, Error> {
     // Earlier ones must not be matched: a repeat would be taken for one of them.
     let is_unknown = |record: &kafka::TailRecord| unknown_from.get(&record.partition) <= Some(&record.offset);
     let tail = read.records.into_iter().filter(is_unknown).map(tail_record).collect();
-    Ok(Opened { producer, tail, offsets, last_received_at_ms })
+    Ok(Opened { producer, facts: twinfeed_writer::Opened { tail, offsets, last_received_at_ms, payload_bytes_max } })
 }
 
 /// What is read of a topic.
@@ -203,10 +182,10 @@ impl Reads {
 }
 
 /// Only a first start creates its topic. One that is gone later was deleted by somebody, who should hear of it.
-async fn find_topic(plan: &Plan) -> Result<(), kafka::Error> {
+async fn find_topic(options: &Options, plan: &Plan) -> Result<(), kafka::Error> {
     let written_before = matches!(&plan.tail_from, TailFrom::Offsets(known) if !known.is_empty());
-    let creation = kafka::TopicCreation { create: plan.creation.create && !written_before, ..plan.creation.clone() };
-    match kafka::ensure_topic(&plan.kafka, &plan.target.topic, &creation).await {
+    let creation = kafka::TopicCreation { create: options.creation.create && !written_before, ..options.creation.clone() };
+    match kafka::ensure_topic(&options.kafka, &options.target.topic, &creation).await {
         Err(kafka::Error::TopicMissing { topic, .. }) if written_before => {
             Err(kafka::Error::TopicMissing { topic, why: "is gone, though this stream has written to it".to_owned() })
         }

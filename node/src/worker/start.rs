@@ -1,6 +1,6 @@
 //! From a connector's configuration and a role to the options of its writer.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     control::{RoleSpec, State},
@@ -56,9 +56,19 @@ pub(super) fn options(
     };
     Ok(pipeline::Options {
         id: writer.clone(),
-        connector: connector.name.clone(),
-        revision: role.revision,
-        node: settings.node.clone(),
+        settings: twinfeed_writer::Settings {
+            connector: connector.name.clone(),
+            topic: spec.topic.name.clone(),
+            feeds: match spec.redundancy {
+                Redundancy::Dual => 2,
+                Redundancy::Single => 1,
+            },
+            node: settings.node.clone(),
+            revision: role.revision,
+            merge: faults::seeded(twinfeed_dedup::Options { span_ms: spec.dedup_span_ms, ..Default::default() }),
+            commit_interval_us: spec.commit_interval_ms * 1_000,
+            buffer_bytes_max: usize::try_from(spec.buffer_bytes_max).unwrap_or(usize::MAX),
+        },
         feed: feed::Subscription { url, spec: feed, dial: settings.dial.clone() },
         kafka,
         transactional_id: transactional_id(settings, state, writer),
@@ -69,17 +79,9 @@ pub(super) fn options(
             replication_factor: spec.topic.replication_factor.map_or(-1, i32::from),
             properties: spec.topic.properties.clone(),
         },
-        merge: faults::seeded(twinfeed_dedup::Options { span_ms: spec.dedup_span_ms, ..Default::default() }),
-        commit_interval: Duration::from_millis(spec.commit_interval_ms),
-        buffer_bytes_max: usize::try_from(spec.buffer_bytes_max).unwrap_or(usize::MAX),
-        feeds: match spec.redundancy {
-            Redundancy::Dual => 2,
-            Redundancy::Single => 1,
-        },
         confirm: confirm(raft.clone()),
         emit: settings.emit.clone(),
         spawner: spawner.clone(),
-        metrics: settings.metrics.clone(),
     })
 }
 

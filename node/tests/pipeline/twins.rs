@@ -25,8 +25,8 @@ use twinfeed_node::{
     },
     pipeline::{self, Options, Role, WriterHandle},
     supervise::{Spawner, Supervisor, TaskHandle, TaskKind},
-    telemetry::Metrics,
 };
+use twinfeed_writer::Settings;
 
 use crate::feed::Feed;
 
@@ -97,9 +97,16 @@ impl Twins {
         let options = Options {
             transactional_id: id.transactional_id(&cluster),
             id,
-            connector: "prices".to_owned(),
-            revision: 1,
-            node: format!("n{}", self.paths),
+            settings: Settings {
+                connector: "prices".to_owned(),
+                topic: self.topic.clone(),
+                feeds: 2,
+                node: format!("n{}", self.paths),
+                revision: 1,
+                merge: twinfeed_dedup::Options::default(),
+                commit_interval_us: 10_000,
+                buffer_bytes_max: 64 << 20,
+            },
             feed: Subscription {
                 url: spec.feed.primary_url.clone(),
                 spec: Arc::new(spec.feed.clone()),
@@ -108,10 +115,6 @@ impl Twins {
             kafka: kafka::Options::new(cluster, Broker::shared().bootstrap()),
             target: Target::new(self.topic.clone()),
             creation: TopicCreation { create: true, partitions: 1, replication_factor: 1, properties: BTreeMap::new() },
-            merge: twinfeed_dedup::Options::default(),
-            commit_interval: Duration::from_millis(10),
-            buffer_bytes_max: 64 << 20,
-            feeds: 2,
             confirm: Arc::new(move |_, epoch| {
                 let holds = assigned.load(Ordering::SeqCst) == epoch.0;
                 Box::pin(async move { Ok(holds) })
@@ -121,7 +124,6 @@ impl Twins {
                 Arc::new(move |event| eprintln!("{node} e{} {}: {}", event.epoch, event.kind, event.message))
             },
             spawner: self.spawner.clone(),
-            metrics: Metrics::new("test", "0"),
         };
         let (handle, life) = pipeline::start(options, role);
         let task = self.spawner.spawn(TaskKind::Tool, "writer", |_| async move {

@@ -1,0 +1,309 @@
+//! The loop of a writer: everything that can happen to it becomes an input of its decisions, everything they ask for is done here.
+//!
+//! Control comes before traffic, and of the traffic neither feed nor relay comes before the other: a busy feed must not keep the
+//! acks away, nor a busy relay the own line. Work that the writer has let go of is dropped with its future, so that no result of it
+//! can arrive any more.
+
+use std::{
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::{mpsc, watch},
+    time::MissedTickBehavior,
+};
+use tokio_util::sync::CancellationToken;
+use twinfeed_dedup::ToStandby;
+use twinfeed_writer::{Assigned, Committed, Input, Now, Output, Plan, Sight, Writer};
+
+use super::{
+    failure,
+    opening::{self, Warm},
+    options::Options,
+    pending::{Pending, poll, sleep_until},
+    relayed::{Relay, Relayed, hear, speak},
+};
+use crate::{
+    clock::wall_ns,
+    faults::{self, Bug, Point},
+    feed,
+    kafka::{self, FencedProducer},
+    model::{
+        frame::FeedEvent,
+        relay::{Offer, OwnerMessage},
+        report::{Role, SubscriptionReport, WriterReport},
+    },
+    supervise::TaskKind,
+};
+
+/// How often the report, quiet cuts and limits are looked after.
+const LOOK: Duration = Duration::from_millis(50);
+/// A stopping owner commits what it has for at most this long.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// Feed events waiting for the actor; each holds up to a few hundred frames. A full channel stops the socket read.
+const FEED_EVENTS_MAX: usize = 64;
+
+type WriteResult = (FencedProducer, Result<kafka::Committed, kafka::Error>);
+
+pub(super) struct Actor {
+    options: Options,
+    writer: Writer,
+    roles: mpsc::Receiver<Assigned>,
+    offers: mpsc::Receiver<Offer>,
+    cancel: CancellationToken,
+    relay: Option<Relay>,
+    /// The session has no room for what the writer has to say.
+    relay_full: bool,
+    warm: Option<Warm>,
+    producer: Option<FencedProducer>,
+    opening: Pending<Result<opening::Opened, opening::Error>>,
+    writing: Pending<WriteResult>,
+    asking: Pending<bool>,
+    out: watch::Sender<WriterReport>,
+    born: Instant,
+}
+
+/// What the two lines bring.
+enum Traffic {
+    Fed(FeedEvent),
+    Relayed(Relayed),
+}
+
+impl Actor {
+    pub(super) fn new(
+        options: Options,
+        (roles, offers): (mpsc::Receiver<Assigned>, mpsc::Receiver<Offer>),
+        cancel: CancellationToken,
+    ) -> Self {
+        let writer = Writer::new(options.settings.clone(), rand::random());
+        Self {
+            out: watch::Sender::new(writer.report().clone()),
+            options,
+            writer,
+            roles,
+            offers,
+            cancel,
+            relay: None,
+            relay_full: false,
+            warm: None,
+            producer: None,
+            opening: None,
+            writing: None,
+            asking: None,
+            born: Instant::now(),
+        }
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<WriterReport> {
+        self.out.subscribe()
+    }
+
+    pub(super) async fn run(mut self, role: Assigned) {
+        let (feed_in, mut feed) = mpsc::channel(FEED_EVENTS_MAX);
+        let (session, feed_handle) = feed::Session::new(self.options.feed.clone(), feed_in);
+        let name = format!("feed of {}", self.options.settings.connector);
+        let session = self.options.spawner.spawn(TaskKind::FeedSession, name, |_| async move {
+            session.run().await;
+            Ok(())
+        });
+        let feed_status = feed_handle.status();
+        self.step(Input::Assume(role));
+        self.publish();
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let cancel = self.cancel.clone();
+        loop {
+            let cut_at = self.cut_at();
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => break,
+                Some(role) = self.roles.recv() => {
+                    self.step(Input::Assume(role));
+                    self.publish();
+                }
+                Some(offer) = self.offers.recv() => self.offered(offer),
+                result = poll(&mut self.opening) => self.opened(result),
+                (producer, result) = poll(&mut self.writing) => self.written(producer, result),
+                reached = poll(&mut self.asking) => self.step(Input::KafkaAnswered(reached)),
+                () = sleep_until(cut_at) => self.step(Input::Cut),
+                _ = look.tick() => self.look(&feed_status),
+                traffic = traffic(&mut feed, &mut self.relay, self.relay_full) => self.carry(traffic),
+            }
+            self.relay_full = speak(&self.relay, &mut self.writer);
+        }
+        // The feed's farewell takes what its server leaves it; the batch in flight does not wait for that.
+        let farewell = async {
+            feed_handle.stop().await;
+            session.ended().await;
+        };
+        tokio::join!(farewell, self.drain());
+    }
+
+    fn now(&self) -> Now {
+        Now { us: self.born.elapsed().as_micros() as u64, wall_ns: wall_ns() }
+    }
+
+    fn cut_at(&self) -> Option<Instant> {
+        self.writer.cut_at_us().map(|at_us| self.born + Duration::from_micros(at_us))
+    }
+
+    fn step(&mut self, input: Input) {
+        let outputs = self.writer.step(input, self.now());
+        outputs.into_iter().for_each(|output| self.act(output));
+    }
+
+    fn act(&mut self, output: Output) {
+        match output {
+            Output::Open(plan) => self.open(plan),
+            Output::WarmUp => self.warm = self.options.warm_up(),
+            Output::Write(batch) => {
+                if let Some(mut producer) = self.producer.take() {
+                    self.writing = Some(Box::pin(async move {
+                        let result = producer.write(batch).await;
+                        (producer, result)
+                    }));
+                }
+            }
+            Output::Close => {
+                (self.opening, self.writing) = (None, None);
+                if let Some(producer) = self.producer.take() {
+                    producer.close();
+                }
+            }
+            Output::EndRelay => self.relay = None,
+            Output::AskKafka => {
+                let answer = self.warm.as_ref().and_then(|warm| warm.tail.ask_end_offsets().ok());
+                self.asking = Some(Box::pin(async move {
+                    match answer {
+                        Some(answer) => matches!(answer.await, Ok(Ok(_))),
+                        None => false,
+                    }
+                }));
+            }
+            Output::Event(event) => (self.options.emit)(event),
+        }
+    }
+
+    fn open(&mut self, plan: Plan) {
+        let warm = self.warm.take().filter(|_| plan.warm);
+        self.opening = Some(Box::pin(opening::open(self.options.clone(), plan, warm)));
+    }
+
+    fn opened(&mut self, result: Result<opening::Opened, opening::Error>) {
+        let result = result.map_err(|error| error.into_writers()).map(|opened| {
+            self.producer = Some(opened.producer);
+            opened.facts
+        });
+        self.step(Input::Opened(result));
+        self.publish();
+    }
+
+    fn written(&mut self, producer: FencedProducer, result: Result<kafka::Committed, kafka::Error>) {
+        self.producer = Some(producer);
+        let result = result.map_err(|error| failure::of(&error)).map(|committed| {
+            faults::point(Point::OwnerAfterCommit);
+            Committed {
+                took_us: committed.took.as_micros() as u64,
+                settled_us: committed.settled.as_micros() as u64,
+                breather_us: committed.breather().as_micros() as u64,
+                next_offsets: committed.next_offsets,
+                timestamp_ms_max: committed.timestamp_ms_max,
+                recycle: committed.recycle,
+            }
+        });
+        self.step(Input::Written(result));
+    }
+
+    /// A session of another epoch or role is dropped here, which ends it.
+    fn offered(&mut self, offer: Offer) {
+        match offer {
+            Offer::Standby { session, epoch, node, incarnation } if self.writer.welcomes_standby(epoch) => {
+                self.relay = Some(Relay::WithStandby(session));
+                self.step(Input::StandbyConnected { node, incarnation });
+            }
+            Offer::Owner { session, epoch } if self.writer.welcomes_owner(epoch) => {
+                self.relay = Some(Relay::WithOwner { session, stood: false });
+                self.step(Input::OwnerConnected);
+            }
+            Offer::Standby { .. } | Offer::Owner { .. } => {}
+        }
+    }
+
+    fn carry(&mut self, traffic: Traffic) {
+        match traffic {
+            Traffic::Fed(event) => {
+                let retains = self.out.borrow().role == Role::Standby && matches!(event, FeedEvent::Frames { .. });
+                if retains {
+                    faults::point(Point::StandbyBeforeRetain);
+                }
+                self.step(Input::Fed(event));
+                if retains {
+                    faults::point(Point::StandbyBeforeSend);
+                }
+            }
+            Traffic::Relayed(Relayed::FromStandby(message)) => self.step(Input::FromStandby(message)),
+            Traffic::Relayed(Relayed::FromOwner(message)) => {
+                if releases(&message) {
+                    faults::point(Point::StandbyBeforeRelease);
+                }
+                self.step(Input::FromOwner(message));
+            }
+            Traffic::Relayed(Relayed::Room) => {}
+            Traffic::Relayed(Relayed::Ended) => {
+                let stood = matches!(self.relay.take(), Some(Relay::WithOwner { stood: true, .. }));
+                self.step(Input::RelayEnded);
+                if stood && faults::bug(Bug::SelfPromotion) {
+                    let epoch = self.out.borrow().epoch;
+                    self.step(Input::Assume(Assigned::Owner { epoch }));
+                }
+            }
+        }
+    }
+
+    fn look(&mut self, subscription: &watch::Receiver<SubscriptionReport>) {
+        let sight = Sight {
+            subscription: subscription.borrow().clone(),
+            kafka_connected: self.warm.as_ref().is_some_and(Warm::is_connected),
+            queued_bytes: 0,
+        };
+        self.step(Input::Look(sight));
+        self.publish();
+    }
+
+    fn publish(&self) {
+        self.out.send_if_modified(|out| {
+            let changed = out != self.writer.report();
+            if changed {
+                out.clone_from(self.writer.report());
+            }
+            changed
+        });
+    }
+
+    /// Commits what a stopping owner still has. Politeness only: a standby holds the same frames.
+    async fn drain(mut self) {
+        self.step(Input::Drain);
+        let deadline = Instant::now() + DRAIN_MAX;
+        while !self.writer.is_drained() {
+            let cut_at = self.cut_at();
+            tokio::select! {
+                (producer, result) = poll(&mut self.writing) => self.written(producer, result),
+                () = sleep_until(cut_at) => self.step(Input::Cut),
+                () = tokio::time::sleep_until(deadline.into()) => break,
+            }
+        }
+        self.act(Output::Close);
+    }
+}
+
+/// Whichever line brings something first; where both have something, either may be it.
+async fn traffic(feed: &mut mpsc::Receiver<FeedEvent>, relay: &mut Option<Relay>, full: bool) -> Traffic {
+    tokio::select! {
+        Some(event) = feed.recv() => Traffic::Fed(event),
+        relayed = hear(relay, full) => Traffic::Relayed(relayed),
+    }
+}
+
+fn releases(message: &OwnerMessage) -> bool {
+    matches!(message, OwnerMessage::Merge { message: ToStandby::Ack(ack), .. } if !ack.resolved.is_empty())
+}

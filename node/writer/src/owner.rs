@@ -1,0 +1,260 @@
+//! The owner's side of a writer: merge, batches, and what the standby must be told.
+
+use std::sync::Arc;
+
+use twinfeed_dedup::{Merge, Notice, Observed, SubscriptionId, TailRecord};
+
+use crate::{
+    Epoch, NodeId,
+    frame::Frame,
+    outbox::Outbox,
+    payload::{self, Payload},
+    port::Offsets,
+    record::OutRecord,
+    relay::{OwnerMessage, StandbyMessage},
+};
+
+/// A standby without a session for this long is forgotten: it must come back as a new one.
+const STANDBY_SILENT_MAX_MS: u64 = 10_000;
+/// Bounds of one transaction; the rest waits for the next.
+const BATCH_RECORDS_MAX: usize = 10_000;
+const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// State of an owner between opening and losing its role.
+#[derive(Debug)]
+pub(crate) struct Owner {
+    pub(crate) epoch: Epoch,
+    pub(crate) merge: Merge<Payload>,
+    /// What Kafka has confirmed, per partition.
+    pub(crate) offsets: Arc<Offsets>,
+    /// The batch that the producer has, kept until its outcome is definite.
+    pub(crate) in_flight: Arc<Vec<OutRecord>>,
+    /// Largest payload that Kafka takes.
+    pub(crate) payload_bytes_max: usize,
+    standby: Option<Standby>,
+}
+
+/// The standby as the owner knows it.
+#[derive(Debug)]
+struct Standby {
+    node: NodeId,
+    incarnation: u64,
+    subscription: Option<SubscriptionId>,
+    outbox: Outbox,
+    session: Session,
+}
+
+/// The relay session with the standby.
+#[derive(Debug)]
+enum Session {
+    /// The standby has to be told first where it goes on.
+    Greeting,
+    Standing,
+    Ended {
+        since_ms: u64,
+    },
+}
+
+/// What the writer counts.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Counts {
+    pub(crate) fresh: u64,
+    pub(crate) duplicate: u64,
+}
+
+impl Counts {
+    fn add(&mut self, observed: &Observed) {
+        match observed {
+            Observed::Fresh => self.fresh += 1,
+            Observed::Duplicate => self.duplicate += 1,
+            _ => {}
+        }
+    }
+}
+
+impl Owner {
+    /// An owner whose merge already holds what this node retained and what the topic's tail shows.
+    pub(crate) fn new(epoch: Epoch, merge: Merge<Payload>, offsets: Offsets, payload_bytes_max: usize) -> Self {
+        let (offsets, in_flight) = (Arc::new(offsets), Arc::default());
+        Self { epoch, merge, offsets, in_flight, payload_bytes_max, standby: None }
+    }
+
+    pub(crate) fn frames(
+        &mut self,
+        frames: impl Iterator<Item = twinfeed_dedup::Frame<Payload>>,
+        now_ms: u64,
+    ) -> Counts {
+        let mut counts = Counts::default();
+        for frame in frames {
+            counts.add(&self.merge.frame(frame, now_ms));
+        }
+        counts
+    }
+
+    /// A relay session began; true for a standby that is not the one known so far.
+    pub(crate) fn standby_connected(&mut self, node: NodeId, incarnation: u64) -> bool {
+        if let Some(known) = self.standby.as_mut().filter(|standby| standby.incarnation == incarnation) {
+            known.outbox.rewind();
+            known.session = Session::Greeting;
+            return false;
+        }
+        self.merge.standby_left();
+        self.merge.standby_joined();
+        let (outbox, session) = (Outbox::default(), Session::Greeting);
+        self.standby = Some(Standby { node, incarnation, subscription: None, outbox, session });
+        true
+    }
+
+    /// The standby's session is gone.
+    pub(crate) fn session_ended(&mut self, now_ms: u64) {
+        if let Some(standby) = &mut self.standby {
+            standby.session = Session::Ended { since_ms: now_ms };
+        }
+    }
+
+    /// Acts on a message of the standby. False where frames are missing between two sessions: the session must end, the standby
+    /// starts over.
+    pub(crate) fn heard(&mut self, message: StandbyMessage, now_ms: u64, counts: &mut Counts) -> bool {
+        let Some(standby) = self.standby.as_mut() else { return false };
+        match message {
+            StandbyMessage::Hello { .. } => return false,
+            StandbyMessage::ReceivedThrough(number) => standby.outbox.confirm(number),
+            StandbyMessage::Subscription(subscription) => {
+                let subscription = subscription.map(SubscriptionId);
+                if standby.subscription != subscription {
+                    standby.subscription = subscription;
+                    self.merge.standby_subscription(subscription, now_ms);
+                }
+            }
+            StandbyMessage::Frames { subscription, first_index, frames } => {
+                let subscription = SubscriptionId(subscription);
+                if self.merge.next_index(subscription).is_some_and(|next| first_index > next) {
+                    return false;
+                }
+                let more = self.frames(number(subscription, first_index, frames), now_ms);
+                counts.fresh += more.fresh;
+                counts.duplicate += more.duplicate;
+            }
+        }
+        true
+    }
+
+    /// Cuts the next batch, if something is ready; it is in flight then. Returns what was left out of it because Kafka would not
+    /// take it; `None` without a batch.
+    pub(crate) fn cut(&mut self, now_ms: u64) -> Option<Vec<OutRecord>> {
+        let records = self.merge.cut(now_ms, BATCH_RECORDS_MAX, BATCH_BYTES_MAX)?;
+        let mut oversize = Vec::new();
+        let mut in_flight = Vec::with_capacity(records.len());
+        for record in records {
+            let Payload { bytes, received_at_ns, .. } = record.payload;
+            let out = OutRecord {
+                epoch: record.id.epoch,
+                sequence: record.id.sequence,
+                fingerprint: record.fingerprint.as_u128(),
+                subscription: record.subscription.0,
+                index: record.index,
+                received_at_ns,
+                // Unless Kafka refuses it; see `timestamps`.
+                timestamp_ms: (received_at_ns / 1_000_000) as i64,
+                payload: bytes,
+            };
+            // One that Kafka never takes would fail all others of its transaction.
+            if out.payload.len() > self.payload_bytes_max {
+                oversize.push(out);
+            } else {
+                in_flight.push(out);
+            }
+        }
+        self.in_flight = Arc::new(in_flight);
+        Some(oversize)
+    }
+
+    /// Kafka has the batch in flight: a fingerprint counts as seen, and a frame as resolved, only from here on.
+    /// Returns the records for the meters.
+    pub(crate) fn committed(&mut self, next_offsets: impl IntoIterator<Item = (i32, i64)>) -> Arc<Vec<OutRecord>> {
+        self.number_messages();
+        let mut next_offsets = next_offsets.into_iter().peekable();
+        if next_offsets.peek().is_some() {
+            let offsets = Arc::make_mut(&mut self.offsets);
+            for (partition, offset) in next_offsets {
+                let known = offsets.entry(partition).or_insert(0);
+                *known = (*known).max(offset);
+            }
+        }
+        self.merge.committed();
+        std::mem::take(&mut self.in_flight)
+    }
+
+    /// After a producer was lost with a batch in flight: the tail says whether the batch is in the topic. A
+    /// transaction is whole or absent, so one of its records decides for all.
+    pub(crate) fn landed(&self, tail: &[TailRecord]) -> bool {
+        match self.in_flight.first() {
+            Some(first) => tail.iter().any(|t| t.id.epoch == first.epoch && t.id.sequence == first.sequence),
+            // All its records were refused: there is nothing left to write.
+            None => true,
+        }
+    }
+
+    /// Takes a record out of the batch in flight.
+    pub(crate) fn leave_out(&mut self, sequence: u64) -> Option<OutRecord> {
+        let position = self.in_flight.iter().position(|record| record.sequence == sequence)?;
+        Some(Arc::make_mut(&mut self.in_flight).remove(position))
+    }
+
+    /// Gives what the merge has to say its numbers and the offsets that it speaks of. With the offsets of a later commit, a
+    /// standby that hears this message and not that commit's ack would read the tail from behind records it knows nothing of.
+    fn number_messages(&mut self) {
+        let messages = self.merge.take_messages();
+        if let Some(standby) = &mut self.standby {
+            messages.into_iter().for_each(|message| standby.outbox.push(message, Arc::clone(&self.offsets)));
+        }
+    }
+
+    /// Numbers what the merge has to say, and forgets a standby that does not listen any more.
+    pub(crate) fn look(&mut self, now_ms: u64) -> Vec<Notice> {
+        self.number_messages();
+        let is_lost = |standby: &Standby| {
+            let silent = matches!(standby.session, Session::Ended { since_ms } if now_ms.saturating_sub(since_ms) > STANDBY_SILENT_MAX_MS);
+            silent || standby.outbox.overflowed()
+        };
+        if self.standby.as_ref().is_some_and(is_lost) {
+            self.forget_standby();
+        }
+        self.merge.take_notices()
+    }
+
+    /// The next message for the standby's session, if there is one.
+    pub(crate) fn next_message(&mut self) -> Option<OwnerMessage> {
+        self.number_messages();
+        let standby = self.standby.as_mut()?;
+        match standby.session {
+            Session::Ended { .. } => None,
+            Session::Standing => standby.outbox.next(),
+            Session::Greeting => {
+                standby.session = Session::Standing;
+                let next = self.merge.standby_next_indices().map(|(subscription, index)| (subscription.0, index));
+                Some(OwnerMessage::Welcome { next: next.collect() })
+            }
+        }
+    }
+
+    /// The standby whose relay session is open.
+    pub(crate) fn connected_standby(&self) -> Option<NodeId> {
+        let is_open = |standby: &&Standby| !matches!(standby.session, Session::Ended { .. });
+        self.standby.as_ref().filter(is_open).map(|standby| standby.node)
+    }
+
+    /// When the standby comes back, it is welcomed as one that was never met.
+    pub(crate) fn forget_standby(&mut self) {
+        self.standby = None;
+        self.merge.standby_left();
+    }
+}
+
+fn number(
+    subscription: SubscriptionId,
+    first_index: u64,
+    frames: Vec<Frame>,
+) -> impl Iterator<Item = twinfeed_dedup::Frame<Payload>> {
+    frames.into_iter().zip(first_index..).map(move |(frame, index)| payload::numbered(subscription, index, frame))
+}

@@ -1,0 +1,191 @@
+//! What goes into a writer and what comes out: the whole of its dealings with the world.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use twinfeed_dedup::TailRecord;
+
+use crate::{
+    Epoch, NodeId,
+    event::Event,
+    frame::FeedEvent,
+    record::OutRecord,
+    relay::{OwnerMessage, StandbyMessage},
+    report::SubscriptionReport,
+};
+
+/// Kafka partition -> offset after the last record known.
+pub type Offsets = BTreeMap<i32, i64>;
+
+/// The present moment, by both clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Microseconds on a clock that never runs backwards.
+    pub us: u64,
+    /// Nanoseconds since 1970. No decision rests on it, but the timestamps of records do.
+    pub wall_ns: u64,
+}
+
+impl Now {
+    pub(crate) fn ms(self) -> u64 {
+        self.us / 1_000
+    }
+
+    pub(crate) fn wall_ms(self) -> u64 {
+        self.wall_ns / 1_000_000
+    }
+}
+
+/// What this node is to be for the writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Assigned {
+    Owner { epoch: Epoch },
+    Standby { epoch: Epoch },
+}
+
+/// Everything that can happen to a writer. Whoever runs it never delivers a result of work that an [`Output`] has ended, nor a
+/// message of a relay session that has been followed by another.
+#[derive(Debug)]
+pub enum Input {
+    Assume(Assigned),
+    /// Of the own subscription.
+    Fed(FeedEvent),
+    /// A relay session with the standby of this writer has begun; it is the only one from here on.
+    StandbyConnected { node: NodeId, incarnation: u64 },
+    FromStandby(StandbyMessage),
+    /// A relay session with the owner has begun; it is the only one from here on.
+    OwnerConnected,
+    FromOwner(OwnerMessage),
+    /// The relay session has ended.
+    RelayEnded,
+    Opened(Result<Opened, OpenError>),
+    Written(Result<Committed, Failure>),
+    /// Whether Kafka has answered an [`Output::AskKafka`].
+    KafkaAnswered(bool),
+    /// The moment of [`crate::Writer::cut_at_us`] has come.
+    Cut,
+    /// Some twenty times a second.
+    Look(Sight),
+    /// No more roles and frames will come; what an owner has is to be committed.
+    Drain,
+}
+
+/// What only whoever runs the writer can see.
+#[derive(Debug, Clone, Default)]
+pub struct Sight {
+    pub subscription: SubscriptionReport,
+    /// The clients that wait for a takeover reach Kafka.
+    pub kafka_connected: bool,
+    /// Bytes off the own connection that the writer has not been given yet.
+    pub queued_bytes: u64,
+}
+
+/// Everything that a writer asks for, in this order.
+#[derive(Debug)]
+pub enum Output {
+    /// Run the takeover sequence, instead of any other that is under way.
+    Open(Plan),
+    /// Connect what a takeover will need; nobody is fenced by it.
+    WarmUp,
+    /// Write these in one transaction. Once, and only after an opening that succeeded.
+    Write(Arc<Vec<OutRecord>>),
+    /// Let go of the producer and of whatever is under way with it, at once.
+    Close,
+    /// End the relay session.
+    EndRelay,
+    /// Ask whether Kafka can be reached from here, over the clients that wait for a takeover.
+    AskKafka,
+    Event(Event),
+}
+
+/// A message for the other end of the relay.
+#[derive(Debug, Clone)]
+pub enum Message {
+    ToStandby(OwnerMessage),
+    ToOwner(StandbyMessage),
+}
+
+/// What to open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    pub epoch: Epoch,
+    pub tail_from: TailFrom,
+    /// Nothing can be missing, so nobody asks when the last record was read.
+    pub redundant: bool,
+    /// Use the clients that were warmed up for it.
+    pub warm: bool,
+    /// Ask for the assignment before the init as well. Not for safety (only the check after the init gives that) but
+    /// for peace: a zombie that wakes up would otherwise fence the rightful owner once, by its init alone.
+    pub ask_first: bool,
+}
+
+/// Where the tail begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TailFrom {
+    /// Nothing that this node holds can be in the topic.
+    End,
+    /// From these acked offsets; partitions not named are read from their last records.
+    Offsets(Offsets),
+    /// Nothing was acked: the last records.
+    Recent,
+}
+
+/// A producer may write now, and this is in the topic already.
+#[derive(Debug)]
+pub struct Opened {
+    pub tail: Vec<TailRecord>,
+    pub offsets: Offsets,
+    /// When the last message that is in the topic was read off the wire; None when there is none.
+    pub last_received_at_ms: Option<u64>,
+    /// Largest payload that Kafka takes, in bytes.
+    pub payload_bytes_max: usize,
+}
+
+/// A transaction that is in the topic, closed, so that nothing can undo it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// Per touched partition, the offset after the last record.
+    pub next_offsets: Vec<(i32, i64)>,
+    /// The latest timestamp among the records, -1 for none.
+    pub timestamp_ms_max: i64,
+    /// From begin to the answered commit, in microseconds.
+    pub took_us: u64,
+    /// From the answered commit until readers saw the records, in microseconds.
+    pub settled_us: u64,
+    /// Until the next begin, at least, in microseconds.
+    pub breather_us: u64,
+    /// The producer is finished, though its transaction is committed.
+    pub recycle: bool,
+}
+
+/// Why something could not be written or opened, by what is done about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What, why, and what to do.
+    pub text: String,
+    pub remedy: Remedy,
+}
+
+/// What is done about a failure. In every case the producer is finished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// Open anew at once: only that makes the outcome definite, or says whether this node may go on.
+    Reopen,
+    /// Open anew after a pause.
+    Wait,
+    /// Only an operator can help; it is tried again all the same.
+    Operator,
+    /// Kafka refuses this one record: leave it out.
+    LeaveOut { sequence: u64 },
+    /// Kafka refuses records as invalid: perhaps their timestamps.
+    Restamp,
+}
+
+/// Why the writer may not write now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OpenError {
+    /// The assignment has moved on.
+    NotOwner,
+    /// It could not be found out; the text says why.
+    Unconfirmed(String),
+    Kafka(Failure),
+}

@@ -1,0 +1,29 @@
+//! What standby and owner say to each other over the relay, as plain values; the node carries them over gRPC.
+
+use twinfeed_dedup::ToStandby;
+
+use crate::frame::Frame;
+
+/// From the standby's writer to the owner's, in order.
+#[derive(Debug, Clone)]
+pub enum StandbyMessage {
+    /// The first of every relay session. `incarnation` is new whenever the standby starts without memory.
+    Hello { incarnation: u64 },
+    /// The standby's live subscription, if any.
+    Subscription(Option<u64>),
+    /// Frames of one subscription with dense indices from `first_index`.
+    Frames { subscription: u64, first_index: u64, frames: Vec<Frame> },
+    /// Number of the last owner message received.
+    ReceivedThrough(u64),
+}
+
+/// From the owner's writer to the standby's, in order.
+#[derive(Debug, Clone)]
+pub enum OwnerMessage {
+    /// Answers `Hello`: per subscription the owner knows, the next index it expects. Empty: it knows nothing of this standby,
+    /// and numbers its messages from 1 again.
+    Welcome { next: Vec<(u64, u64)> },
+    /// A numbered message, repeated after a broken session until confirmed; dense from 1 for as long as the owner remembers the
+    /// standby.
+    Merge { number: u64, committed: Vec<(i32, i64)>, message: ToStandby },
+}

@@ -1,0 +1,71 @@
+//! The words in which a merge's notices are told, and when two texts say the same.
+
+use twinfeed_dedup::{Notice, SubscriptionId};
+
+/// Error texts carry durations and counts, which differ with every attempt.
+pub(crate) fn same_but_for_figures(a: &str, b: &str) -> bool {
+    let without = |text: &str| {
+        text.split(|c: char| c.is_ascii_digit()).filter(|s| !s.is_empty()).collect::<Vec<_>>().join("#")
+    };
+    without(a) == without(b)
+}
+
+/// Whom a notice speaks of.
+pub(crate) fn subscription(notice: &Notice) -> Option<SubscriptionId> {
+    match notice {
+        Notice::Aligned { subscription, .. }
+        | Notice::AlignedByFiat { subscription, .. }
+        | Notice::AlignmentLost { subscription }
+        | Notice::FeedsDiffer { subscription, .. } => Some(*subscription),
+        _ => None,
+    }
+}
+
+/// An event's kind and text; `wall` turns the merge's times into milliseconds since 1970.
+pub(crate) fn describe(notice: &Notice, wall: impl Fn(u64) -> u64) -> (&'static str, String) {
+    match notice {
+        Notice::Aligned { subscription, after_frames } => (
+            "aligned",
+            format!("subscription {:016x} matched position by position after {after_frames} frames", subscription.0),
+        ),
+        Notice::AlignedByFiat { subscription, last_before_ms: None, .. } => {
+            ("subscription.accepted", format!("subscription {:016x} is the first of this owner", subscription.0))
+        }
+        Notice::AlignedByFiat { subscription, last_before_ms: Some(before), first_after_ms } => {
+            let (before, after) = (wall(*before), wall(*first_after_ms));
+            let (from_ms, to_ms) = (before.min(after), before.max(after));
+            (
+                "gap",
+                format!(
+                    "subscription {:016x} has nothing to be matched with: messages between {from_ms} and {to_ms} (ms \
+                     since 1970) may be missing, a few around them doubled",
+                    subscription.0,
+                ),
+            )
+        }
+        Notice::AlignmentLost { subscription } => {
+            ("alignment.lost", format!("subscription {:016x} fell too far behind; it is aligned anew", subscription.0))
+        }
+        Notice::FeedsDiffer { subscription, unmatched, messages } => (
+            "feeds.differ",
+            format!(
+                "subscription {:016x} lacks {unmatched} of the last {messages} messages: do both URLs carry the same \
+                 stream, without conflation?",
+                subscription.0
+            ),
+        ),
+        other => ("merge.notice", format!("{other:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_that_differ_in_figures_only_are_the_same() {
+        assert!(same_but_for_figures("no answer within 9999 ms", "no answer within 10001 ms"));
+        assert!(!same_but_for_figures("no answer within 9999 ms", "topic t1 is gone"));
+        assert!(!same_but_for_figures("2 of 3 failed", "2 of 3 timed out"));
+    }
+}

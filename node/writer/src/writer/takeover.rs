@@ -1,0 +1,122 @@
+//! From an opened producer to a live owner: a first start, a takeover, or a recovery of the same epoch, and what is done
+//! when opening fails. What the tail of the topic decides is decided here.
+
+use twinfeed_dedup::{Merge, TailRecord};
+
+use super::{Producer, REOPEN_US_MIN, Writer};
+use crate::{
+    owner::Owner,
+    payload::Payload,
+    phase::{Opening, Phase},
+    port::{Now, OpenError, Opened, Output, Plan, TailFrom},
+};
+
+/// The largest pause between openings that failed. One that meets silence takes ten seconds by itself.
+const REOPEN_US_MAX: u64 = 1_000_000;
+/// Only an operator can help; once he has, it goes on by itself.
+const REOPEN_FAILED_US: u64 = 5_000_000;
+
+impl Writer {
+    pub(super) fn opened(&mut self, result: Result<Opened, OpenError>, now: Now) {
+        self.is_opening = false;
+        match result {
+            Ok(opened) => self.go_live(opened, now),
+            Err(OpenError::NotOwner) => {
+                let epoch = self.account.report().epoch;
+                self.account.fenced(epoch, now);
+                self.depose();
+            }
+            Err(error) => {
+                match &error {
+                    OpenError::Kafka(failure) => self.account.cannot_write(failure, now),
+                    OpenError::Unconfirmed(text) => self.account.trouble(text, now),
+                    OpenError::NotOwner => {}
+                }
+                self.retry_opening_later(now);
+            }
+        }
+    }
+
+    pub(super) fn retry_opening_later(&mut self, now: Now) {
+        let jitter = 0.5 + self.entropy.unit() / 2.0;
+        self.reopen_at_us = Some(now.us + (self.reopen_pause_us as f64 * jitter) as u64);
+        let longest_us = if self.account.has_failed() { REOPEN_FAILED_US } else { REOPEN_US_MAX };
+        self.reopen_pause_us = (self.reopen_pause_us * 2).min(longest_us);
+    }
+
+    fn go_live(&mut self, opened: Opened, now: Now) {
+        let Opened { tail, offsets, last_received_at_ms, payload_bytes_max } = opened;
+        let tail_records = tail.len();
+        self.producer = Producer::Idle;
+        self.reopen_pause_us = REOPEN_US_MIN;
+        match std::mem::replace(&mut self.phase, Phase::Deposed) {
+            Phase::Opening(opening) => {
+                let epoch = opening.epoch;
+                if let Some(last) = last_received_at_ms.filter(|_| !opening.redundant) {
+                    self.account.gap(last, opening.first_received_at_ms(now.wall_ms()), now);
+                }
+                if let Some((lost_at_ms, first_ms)) = opening.hole_ms(now.wall_ms()) {
+                    self.account.gap(lost_at_ms, first_ms, now);
+                }
+                let merge = self.merge(opening, tail, now);
+                let mut owner = Owner::new(epoch, merge, offsets, payload_bytes_max);
+                owner.merge.own_subscription(self.numbering.live(), now.ms());
+                self.account.live(epoch, (tail_records, owner.merge.status().ready_records), now);
+                self.phase = Phase::Owning(Box::new(owner));
+            }
+            Phase::Owning(mut owner) => {
+                owner.payload_bytes_max = payload_bytes_max;
+                // Recovery of the same epoch: the tail decides about the batch that was in flight.
+                let landed = owner.landed(&tail);
+                if landed {
+                    let committed = owner.committed(offsets);
+                    self.account.committed(&committed, None, now);
+                }
+                self.account.live(owner.epoch, (tail_records, owner.merge.status().ready_records), now);
+                self.phase = Phase::Owning(owner);
+                if !landed {
+                    self.write(now);
+                }
+            }
+            other => {
+                self.phase = other;
+                self.close();
+            }
+        }
+        self.next_cut_us = now.us;
+    }
+
+    /// A first start takes nothing over: its subscription is the beginning of the stream, so frames that a standby got
+    /// before it are known to be new. After a takeover they are not.
+    fn merge(&self, opened: Opening, tail: Vec<TailRecord>, now: Now) -> Merge<Payload> {
+        let (options, now_ms) = (self.settings.merge.clone(), now.ms());
+        let Opening { epoch, retention, tail_from, .. } = opened;
+        if !matches!(tail_from, TailFrom::End) {
+            return Merge::take_over(options, epoch.0, *retention, tail, now_ms);
+        }
+        let mut merge = Merge::new(options, epoch.0);
+        let mut current = None;
+        for frame in retention.into_retained() {
+            if current.replace(frame.subscription) != Some(frame.subscription) {
+                merge.own_subscription(current, now_ms);
+            }
+            merge.frame(frame, now_ms);
+        }
+        merge
+    }
+
+    pub(super) fn reopen(&mut self) {
+        self.reopen_at_us = None;
+        if self.is_draining {
+            return;
+        }
+        let (epoch, tail_from, redundant) = match &self.phase {
+            Phase::Opening(opening) => (opening.epoch, opening.tail_from.clone(), opening.redundant),
+            // It holds everything itself.
+            Phase::Owning(owner) => (owner.epoch, TailFrom::Offsets(owner.offsets.as_ref().clone()), true),
+            Phase::Standing(_) | Phase::Deposed => return,
+        };
+        self.is_opening = true;
+        self.outputs.push(Output::Open(Plan { epoch, tail_from, redundant, warm: false, ask_first: true }));
+    }
+}

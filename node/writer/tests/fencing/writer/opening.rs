@@ -1,0 +1,159 @@
+//! Becoming the writer of a topic: `node/src/pipeline/opening.rs` as steps.
+//!
+//! The init fences, the check comes after it, the tail after the check; each waits for an answer out of the net.
+
+use std::collections::BTreeMap;
+
+use twinfeed_dedup::TailRecord;
+use twinfeed_writer::{Failure, OpenError, Opened, Plan, Remedy, TailFrom};
+
+use super::{Bug, Writer, depart};
+use crate::fencing::net::{Event, Input, Net};
+use crate::fencing::plan::Step;
+use crate::fencing::producer::{Outcome, Producer};
+
+/// `QUICK_INIT_MS` and its growth in `node/src/kafka/producer.rs`; the last object waits.
+const PATIENCE_MS: [f64; 3] = [12.0, 48.0, 192.0];
+
+/// A takeover sequence under way.
+pub(super) struct Sequence {
+    pub(super) number: u64,
+    pub(super) plan: Plan,
+    pub(super) stage: Stages,
+    pub(super) producer: Option<Producer>,
+    pub(super) tries: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stages {
+    AskingFirst,
+    Initialising,
+    Confirming,
+    ReadingTail,
+}
+
+impl Writer {
+    pub(super) fn begin_sequence(&mut self, plan: Plan, net: &mut Net) {
+        if !plan.ask_first {
+            net.reach(self.actor.node, Step::Applied);
+        }
+        let (number, ask_first) = (net.number(), plan.ask_first);
+        self.sequence = Some(Sequence { number, plan, stage: Stages::AskingFirst, producer: None, tries: 0 });
+        if ask_first || self.bug == Bug::CheckBeforeInit {
+            self.ask(Stages::AskingFirst, net);
+        } else {
+            self.init(net);
+        }
+    }
+
+    fn ask(&mut self, stage: Stages, net: &mut Net) {
+        let Some(sequence) = &mut self.sequence else { return };
+        sequence.stage = stage;
+        let (opening, epoch) = (sequence.number, sequence.plan.epoch.0);
+        net.after_ms((0.3, 4.0), Event::ReadAssignment { by: self.actor, opening, epoch });
+    }
+
+    fn init(&mut self, net: &mut Net) {
+        let Some(sequence) = &mut self.sequence else { return };
+        sequence.stage = Stages::Initialising;
+        let id = if self.bug == Bug::NoFencing { sequence.plan.epoch.0 } else { 0 };
+        let mut producer = Producer::new(id, net.number(), self.bug);
+        depart(self.actor, &mut producer, net);
+        if let Some(patience_ms) = PATIENCE_MS.get(sequence.tries) {
+            let object = producer.object;
+            net.after_ms((*patience_ms, *patience_ms), Event::To(self.actor, Input::OutOfPatience { object }));
+        }
+        sequence.producer = Some(producer);
+    }
+
+    pub(super) fn lose_patience(&mut self, object: u64, net: &mut Net) {
+        if self.is_initialising(object)
+            && let Some(sequence) = &mut self.sequence
+        {
+            sequence.tries += 1;
+            self.init(net);
+        }
+    }
+
+    pub(super) fn is_initialising(&self, object: u64) -> bool {
+        self.sequence.as_ref().is_some_and(|sequence| {
+            sequence.stage == Stages::Initialising && sequence.producer.as_ref().is_some_and(|p| p.object == object)
+        })
+    }
+
+    pub(super) fn initialised(&mut self, net: &mut Net) {
+        net.reach(self.actor.node, Step::Initialised);
+        if self.bug == Bug::CheckBeforeInit || self.promoted_itself {
+            self.measure_tail(net);
+        } else {
+            self.ask(Stages::Confirming, net);
+        }
+    }
+
+    pub(super) fn not_initialised(&mut self, outcome: Outcome, net: &mut Net) {
+        let remedy = if outcome == Outcome::Fenced { Remedy::Reopen } else { Remedy::Wait };
+        self.fail(OpenError::Kafka(Failure { text: "not opened".to_owned(), remedy }), net);
+    }
+
+    pub(super) fn confirmed(&mut self, opening: u64, holds: Option<bool>, net: &mut Net) {
+        let Some(sequence) = self.sequence.as_ref().filter(|sequence| sequence.number == opening) else { return };
+        match (holds, sequence.stage) {
+            (None, _) => self.fail(OpenError::Unconfirmed("no leader".to_owned()), net),
+            (Some(false), _) => self.fail(OpenError::NotOwner, net),
+            (Some(true), Stages::AskingFirst) => {
+                net.reach(self.actor.node, Step::Confirmed);
+                self.init(net);
+            }
+            (Some(true), _) => {
+                net.reach(self.actor.node, Step::Confirmed);
+                self.measure_tail(net);
+            }
+        }
+    }
+
+    fn fail(&mut self, error: OpenError, net: &mut Net) {
+        self.sequence = None;
+        self.step(twinfeed_writer::Input::Opened(Err(error)), net);
+    }
+
+    fn measure_tail(&mut self, net: &mut Net) {
+        let Some(sequence) = &mut self.sequence else { return };
+        sequence.stage = Stages::ReadingTail;
+        let opening = sequence.number;
+        net.after_ms((0.3, 3.0), Event::To(self.actor, Input::MeasureTail { opening }));
+    }
+
+    /// From where the tail has to be read, now that its end is known; `None` where there is nothing to read.
+    pub(crate) fn tail_start(&self, opening: u64, end: usize) -> Option<usize> {
+        let sequence = self.sequence.as_ref().filter(|sequence| sequence.number == opening)?;
+        let from = match &sequence.plan.tail_from {
+            TailFrom::End => end,
+            TailFrom::Recent => 0,
+            TailFrom::Offsets(acked) => acked.get(&0).map_or(0, |offset| *offset as usize),
+        };
+        (from < end).then_some(from)
+    }
+
+    pub(super) fn tail(&mut self, opening: u64, (tail, next_offset): (Vec<TailRecord>, usize), net: &mut Net) {
+        let Some(sequence) = self.sequence.take_if(|sequence| sequence.number == opening) else { return };
+        net.reach(self.actor.node, Step::TailRead);
+        self.producer = sequence.producer;
+        let recovers = self.core.merge_status().is_some();
+        if recovers {
+            net.journal.recoveries += 1;
+        } else {
+            net.journal.live(self.actor.node, sequence.plan.epoch.0);
+        }
+        let untold = if recovers { Bug::RetryWithoutTail } else { Bug::NoTailAtTakeover };
+        let tail = if self.bug == untold { Vec::new() } else { tail };
+        let opened = Opened {
+            tail,
+            offsets: BTreeMap::from([(0, next_offset as i64)]),
+            // Some record is there, and when it was read is nobody's business here.
+            last_received_at_ms: (next_offset > 0).then_some(0),
+            payload_bytes_max: usize::MAX,
+        };
+        self.step(twinfeed_writer::Input::Opened(Ok(opened)), net);
+        net.reach(self.actor.node, Step::Live);
+    }
+}
