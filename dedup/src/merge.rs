@@ -19,8 +19,8 @@ use crate::ring::Ring;
 use crate::slots::SlotSet;
 use crate::window::Window;
 use crate::{
-    Fingerprint, Frame, HeldBytes, Ignored, MergeStatus, Notice, Observed, Options, Record, RecordId, Resolved, SubscriptionId,
-    ToStandby,
+    Fingerprint, Frame, HeldBytes, Ignored, MergeStatus, Notice, Observed, Options, Record, RecordId, Resolved,
+    SubscriptionId, ToStandby,
 };
 
 /// Notices kept for a caller that does not take them; the oldest go first.

@@ -158,7 +158,8 @@ impl<P> Retention<P> {
                 self.bytes -= frames.remove(&resolved.index).map_or(0, |frame| frame.bytes);
                 if self.options.has(Bug::PrefixAcks) {
                     *frames = frames.split_off(&resolved.index);
-                    self.bytes = self.held.iter().flat_map(|(_, frames)| frames.values()).map(|frame| frame.bytes).sum();
+                    self.bytes =
+                        self.held.iter().flat_map(|(_, frames)| frames.values()).map(|frame| frame.bytes).sum();
                 }
             }
         }

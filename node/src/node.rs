@@ -15,15 +15,19 @@ use twinfeed_proto::internal::{
 };
 
 use crate::{
-    api::{Admin, EventLog, http},
+    api::{self, Admin, EventLog, http},
     config::{self, NodeConfig},
     coordinator::{self, Local, PresenceServer},
     feed, kafka,
-    model::{event::Event, ids::ClusterId, report::ClusterView},
+    model::{
+        event::Event,
+        ids::ClusterId,
+        report::{ClusterView, WriterReports},
+    },
     raft::{self, RaftHandle},
     relay::{self, RelayServer},
     supervise::{Spawner, Supervisor, TaskError, TaskKind},
-    telemetry::{self, Metrics},
+    telemetry::{self, Facts, Metrics, RaftFacts},
     worker::{Settings, Worker},
 };
 
@@ -196,7 +200,7 @@ async fn start(
         coordinator::coordinator(raft.clone(), config.name.clone(), config.cluster.dead_after, spawner.clone());
     let (unsent_events, outgoing_events) = mpsc::channel(EVENTS_MAX);
     let (suspect, suspects) = mpsc::channel(SUSPECTS_MAX);
-    let settings = settings(config, metrics, unsent_events);
+    let settings = settings(config, unsent_events);
     let worker = Worker::new(raft.clone(), settings, spawner.clone(), registry.clone(), suspect);
     let heard = events.clone();
     let local = Local {
@@ -215,6 +219,7 @@ async fn start(
             .max_decoding_message_size(config.limits.internal_message_bytes_max)
             .max_encoding_message_size(config.limits.internal_message_bytes_max),
     );
+    metrics.derive_from(facts(raft.clone(), worker.reports(), view.subscribe()));
     let admin = Admin::new(raft.clone(), view.subscribe(), events);
 
     spawner.spawn(TaskKind::InternalServer, "internal listener", |stop| serve(listeners.internal, routes, stop));
@@ -241,14 +246,13 @@ fn relay_service(relay: RelayServer) -> RelayServiceServer<RelayServer> {
         .max_encoding_message_size(relay::MESSAGE_BYTES_MAX)
 }
 
-fn settings(config: &NodeConfig, metrics: &Metrics, unsent_events: mpsc::Sender<Event>) -> Settings {
+fn settings(config: &NodeConfig, unsent_events: mpsc::Sender<Event>) -> Settings {
     Settings {
         node: config.name.clone(),
         bootstrap: config.kafka.bootstrap.clone(),
         kafka_properties: config.kafka.properties.clone(),
         dial: feed::DialOptions::default(),
         emit: Arc::new(move |event: Event| emit(&unsent_events, event)),
-        metrics: metrics.clone(),
     }
 }
 
@@ -321,10 +325,41 @@ async fn serve(
     Ok(())
 }
 
-/// Keeps readiness and Raft's metrics true.
+/// What a scrape is made of: the present reports of this node's writers, and at the leader what it knows of all.
+fn facts(
+    raft: RaftHandle,
+    writers: watch::Receiver<WriterReports>,
+    view: watch::Receiver<ClusterView>,
+) -> impl Fn() -> Facts {
+    move || {
+        let status = raft.status().borrow().clone();
+        let (mut states, mut peers) = (Vec::new(), Vec::new());
+        if status.is_leader {
+            let view = view.borrow().clone();
+            let others = view.nodes.iter().filter(|(id, _)| **id != status.node_id);
+            peers.extend(others.map(|(_, node)| (node.report.name.clone(), node.last_contact_ms as f64 / 1e3)));
+            states = api::states(&raft, view);
+        }
+        let raft = RaftFacts {
+            has_leader: status.leader.is_some(),
+            is_leader: status.is_leader,
+            term: status.term,
+            voters: status.voters.len(),
+            last_log_index: status.last_log_index,
+            applied_index: status.applied_index,
+        };
+        Facts {
+            writers: writers.borrow().values().map(|report| report.borrow().clone()).collect(),
+            states,
+            raft,
+            peers,
+        }
+    }
+}
+
+/// Keeps readiness true and counts the changes of leader.
 async fn follow_raft(raft: &RaftHandle, leader_known: &http::Check, metrics: &Metrics) -> Result<(), TaskError> {
     let mut status = raft.status();
-    let gauges = metrics.raft();
     let mut last_leader = None;
     loop {
         let now = status.borrow_and_update().clone();
@@ -332,13 +367,8 @@ async fn follow_raft(raft: &RaftHandle, leader_known: &http::Check, metrics: &Me
             Some(_) => leader_known.pass(),
             None => leader_known.fail("no Raft leader is known"),
         }
-        gauges.has_leader.set(i64::from(now.leader.is_some()));
-        gauges.is_leader.set(i64::from(now.is_leader));
-        gauges.term.set(i64::try_from(now.term).unwrap_or(i64::MAX));
-        gauges.applied_index.set(i64::try_from(now.applied_index).unwrap_or(i64::MAX));
-        gauges.voters.set(i64::try_from(now.voters.len()).unwrap_or(i64::MAX));
         if now.leader.is_some() && now.leader != last_leader {
-            gauges.leader_changes.inc();
+            metrics.leader_changed();
             last_leader = now.leader;
         }
         status.changed().await?;

@@ -51,13 +51,18 @@ const ONLY_IN: [(&[&str], &[&str], &str); 5] = [
 ];
 
 /// Words that a directory must not hold at all.
-const NEVER_IN: [(&str, &[&str], &str); 2] = [
+const NEVER_IN: [(&str, &[&str], &str); 3] = [
     (
         "node/src/control/",
         &["tokio", "openraft", "rand::", "Instant", "SystemTime"],
         "control is pure: time is an argument",
     ),
     ("dedup/src/", &["tokio", "tracing", "rand::", "Instant", "SystemTime"], "dedup is pure: time is an argument"),
+    (
+        "node/writer/src/",
+        &["tokio", "tracing", "rand::", "rdkafka", "Instant", "SystemTime"],
+        "the writer's decisions are pure: time and randomness are arguments, everything else is an output",
+    ),
 ];
 
 const FILE_LINES_MAX: usize = 600;

@@ -13,7 +13,8 @@ use crate::{
         report::{ClusterView, NodeView, Role, WriterReport},
         spec::ConnectorSpec,
     },
-    raft::RaftStatus,
+    raft::{RaftHandle, RaftStatus},
+    telemetry::StateLabel,
 };
 
 /// A shorter wait for Kafka is no news.
@@ -248,6 +249,20 @@ fn unassigned(scene: &Scene) -> (ConnectorState, String) {
 
 fn reason(last_error: &str) -> String {
     if last_error.is_empty() { String::new() } else { format!(" ({last_error})") }
+}
+
+/// Every connector's state, for the metrics of the leader.
+pub fn states(raft: &RaftHandle, view: ClusterView) -> Vec<(String, StateLabel)> {
+    let scene = Scene { state: raft.state().borrow().clone(), view, raft: raft.status().borrow().clone() };
+    let label = |connector| match Condition::of(&scene, connector).state {
+        ConnectorState::Running => StateLabel::Running,
+        ConnectorState::Paused => StateLabel::Paused,
+        ConnectorState::Stopped => StateLabel::Stopped,
+        ConnectorState::Failed => StateLabel::Failed,
+        ConnectorState::Unassigned => StateLabel::Unassigned,
+        ConnectorState::Starting | ConnectorState::Unspecified => StateLabel::Starting,
+    };
+    scene.state.connectors().values().map(|connector| (connector.name.clone(), label(connector))).collect()
 }
 
 /// One line per thing that is wrong with the cluster; empty when it is healthy.

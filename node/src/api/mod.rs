@@ -17,4 +17,5 @@ mod status;
 mod watch;
 
 pub use admin::Admin;
+pub use condition::states;
 pub use events::EventLog;

@@ -4,9 +4,7 @@
 //! acks away, nor a busy relay the own line. Work that the writer has let go of is dropped with its future, so that no result of it
 //! can arrive any more.
 
-use std::{
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use tokio::{
     sync::{mpsc, watch},

@@ -184,7 +184,8 @@ impl Reads {
 /// Only a first start creates its topic. One that is gone later was deleted by somebody, who should hear of it.
 async fn find_topic(options: &Options, plan: &Plan) -> Result<(), kafka::Error> {
     let written_before = matches!(&plan.tail_from, TailFrom::Offsets(known) if !known.is_empty());
-    let creation = kafka::TopicCreation { create: options.creation.create && !written_before, ..options.creation.clone() };
+    let creation =
+        kafka::TopicCreation { create: options.creation.create && !written_before, ..options.creation.clone() };
     match kafka::ensure_topic(&options.kafka, &options.target.topic, &creation).await {
         Err(kafka::Error::TopicMissing { topic, .. }) if written_before => {
             Err(kafka::Error::TopicMissing { topic, why: "is gone, though this stream has written to it".to_owned() })

@@ -14,7 +14,6 @@ use crate::{
     pipeline::{self, Confirm, ConfirmError, Emit},
     raft::RaftHandle,
     supervise::Spawner,
-    telemetry::Metrics,
 };
 
 /// What all writers of this node have in common.
@@ -26,7 +25,6 @@ pub struct Settings {
     pub kafka_properties: BTreeMap<String, String>,
     pub dial: feed::DialOptions,
     pub emit: Emit,
-    pub metrics: Metrics,
 }
 
 /// Makes the options of a writer; the error says why it cannot run here.

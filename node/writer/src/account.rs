@@ -133,7 +133,7 @@ impl Account {
                 revision: self.report.revision,
                 subscription: self.report.subscription.clone(),
                 retained_frames: self.report.retained_frames,
-                tally: self.untouched.clone(),
+                tally: self.lasting(),
                 ..WriterReport::default()
             };
             self.rate = Rate::default();
@@ -143,6 +143,13 @@ impl Account {
             self.kafka_failed = None;
         }
         self.settle_failure();
+    }
+
+    /// What is of the stream at this node, whatever its role: a gap is mostly reported where a tenure begins, and one that ends with
+    /// it would be seen by no scrape.
+    fn lasting(&self) -> Tally {
+        let Tally { gap_events, gap_messages, last_gap_at_ms, fenced, .. } = self.report.tally;
+        Tally { gap_events, gap_messages, last_gap_at_ms, fenced, ..self.untouched.clone() }
     }
 
     pub(crate) fn takeover_started(&mut self, epoch: Epoch, redundant: bool, reason: FailoverReason, now: Now) {
@@ -161,12 +168,17 @@ impl Account {
     /// overlap and could not be matched, messages of the overlap.
     pub(crate) fn gap(&mut self, last_ms: u64, first_ms: u64, now: Now) {
         let (from_ms, to_ms) = (last_ms.min(first_ms), last_ms.max(first_ms));
-        self.report.tally.gap_events += 1;
+        self.count_gap(now);
         let text = format!(
             "the stream was taken up without redundancy: messages between {from_ms} and {to_ms} (ms since 1970) may be \
              missing, a few around them doubled"
         );
         self.event("gap", text, &bounds(from_ms, to_ms), now);
+    }
+
+    fn count_gap(&mut self, now: Now) {
+        self.report.tally.gap_events += 1;
+        self.report.tally.last_gap_at_ms = now.wall_ms();
     }
 
     pub(crate) fn live(&mut self, epoch: Epoch, (tail_records, replayed): (usize, usize), now: Now) {
@@ -181,7 +193,8 @@ impl Account {
         }
         let kind = if self.was_live { "writer.recovered" } else { "writer.live" };
         self.was_live = true;
-        let text = format!("producer open at epoch {epoch}; {tail_records} records read back, {replayed} frames to write");
+        let text =
+            format!("producer open at epoch {epoch}; {tail_records} records read back, {replayed} frames to write");
         let attributes = [("tail_records", tail_records.to_string()), ("replayed", replayed.to_string())];
         self.event(kind, text, &attributes, now);
     }
@@ -270,7 +283,8 @@ impl Account {
 
     /// The session does not try again: the connector has failed, whatever its twin does.
     pub(crate) fn feed_gave_up(&mut self, reason: &str, now: Now) {
-        let text = format!("the subscription gave up: {reason}; resume or restart the connector once the cause is gone");
+        let text =
+            format!("the subscription gave up: {reason}; resume or restart the connector once the cause is gone");
         self.event("writer.failed", text.clone(), &[], now);
         self.feed_failed = Some(text);
         self.settle_failure();
@@ -297,7 +311,7 @@ impl Account {
 
     fn say_sums(&mut self, now: Now) {
         if let Some((dropped, from_ms, to_ms)) = self.dropped.due(now.ms()) {
-            self.report.tally.gap_events += 1;
+            self.count_gap(now);
             let text = format!(
                 "the buffer limit was reached: {dropped} waiting messages were dropped, the oldest first, read between \
                  {from_ms} and {to_ms} (ms since 1970)"
@@ -306,7 +320,7 @@ impl Account {
             self.event("gap", text, &[("dropped", dropped.to_string()), from, to], now);
         }
         if let Some((records, from_ms, to_ms)) = self.oversize.due(now.ms()) {
-            self.report.tally.gap_events += 1;
+            self.count_gap(now);
             let text = format!(
                 "{records} messages read between {from_ms} and {to_ms} (ms since 1970) are larger than Kafka takes and \
                  were left out: raise max.message.bytes of the topic, or lower twinfeed.websocket.message.bytes.max"
@@ -322,7 +336,7 @@ impl Account {
         let mut attributes: Vec<(&str, String)> =
             subscription(notice).map(|id| ("subscription", format!("{:016x}", id.0))).into_iter().collect();
         if let Notice::AlignedByFiat { last_before_ms: Some(before), first_after_ms, .. } = notice {
-            self.report.tally.gap_events += 1;
+            self.count_gap(now);
             let (before, after) = (wall(*before), wall(*first_after_ms));
             attributes.extend(bounds(before.min(after), before.max(after)));
         }

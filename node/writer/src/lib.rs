@@ -33,7 +33,8 @@ use serde::{Deserialize, Serialize};
 
 pub use meter::{BATCH_RECORDS, Histogram, LATENCY_SECONDS};
 pub use port::{
-    Assigned, Committed, Failure, Input, Message, Now, Offsets, OpenError, Opened, Output, Plan, Remedy, Sight, TailFrom,
+    Assigned, Committed, Failure, Input, Message, Now, Offsets, OpenError, Opened, Output, Plan, Remedy, Sight,
+    TailFrom,
 };
 pub use settings::Settings;
 pub use writer::Writer;

@@ -50,7 +50,10 @@ pub enum Input {
     /// Of the own subscription.
     Fed(FeedEvent),
     /// A relay session with the standby of this writer has begun; it is the only one from here on.
-    StandbyConnected { node: NodeId, incarnation: u64 },
+    StandbyConnected {
+        node: NodeId,
+        incarnation: u64,
+    },
     FromStandby(StandbyMessage),
     /// A relay session with the owner has begun; it is the only one from here on.
     OwnerConnected,

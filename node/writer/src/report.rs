@@ -145,8 +145,11 @@ pub struct Tally {
     pub accepted: u64,
     /// Copies that came over the own connection, and over the standby's.
     pub deduplicated: [u64; 2],
+    /// These four outlive a tenure.
     pub gap_events: u64,
     pub gap_messages: u64,
+    /// When the last possible loss was reported, milliseconds since 1970; 0 without one.
+    pub last_gap_at_ms: u64,
     pub fenced: u64,
     pub takeover: Option<Takeover>,
     pub latency: Histogram,

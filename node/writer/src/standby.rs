@@ -286,7 +286,10 @@ impl std::fmt::Display for Unheard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Missing { expected, number } => {
-                write!(f, "the relay lost a message of the owner: {number} came instead of {expected}; it is sent again")
+                write!(
+                    f,
+                    "the relay lost a message of the owner: {number} came instead of {expected}; it is sent again"
+                )
             }
             Self::Damaged(error) => error.fmt(f),
         }
@@ -343,7 +346,11 @@ mod tests {
         acked(&mut standby, OwnerMessage::Welcome { next: vec![(1, 5)] });
         assert_eq!(acked(&mut standby, merge(1, 71)), Some(70), "a session later, the same message");
         acked(&mut standby, OwnerMessage::Welcome { next: Vec::new() });
-        assert_eq!(acked(&mut standby, merge(1, 80)), Some(80), "the first message of an owner that knows nothing of it");
+        assert_eq!(
+            acked(&mut standby, merge(1, 80)),
+            Some(80),
+            "the first message of an owner that knows nothing of it"
+        );
     }
 
     #[test]

@@ -4,9 +4,8 @@ use twinfeed_dedup::{Notice, SubscriptionId};
 
 /// Error texts carry durations and counts, which differ with every attempt.
 pub(crate) fn same_but_for_figures(a: &str, b: &str) -> bool {
-    let without = |text: &str| {
-        text.split(|c: char| c.is_ascii_digit()).filter(|s| !s.is_empty()).collect::<Vec<_>>().join("#")
-    };
+    let without =
+        |text: &str| text.split(|c: char| c.is_ascii_digit()).filter(|s| !s.is_empty()).collect::<Vec<_>>().join("#");
     without(a) == without(b)
 }
 

@@ -263,8 +263,7 @@ impl Net {
     /// A message has been taken out of the session, and whoever is at its other end has room for another.
     pub(crate) fn taken(&mut self, number: u64, is_up: bool) {
         let Some(session) = self.sessions.get_mut(&number) else { return };
-        let (way, sender) =
-            if is_up { (&mut session.up, session.standby) } else { (&mut session.down, session.owner) };
+        let (way, sender) = if is_up { (&mut session.up, session.standby) } else { (&mut session.down, session.owner) };
         let was_full = way.under_way >= self.relay_messages_max;
         way.under_way -= 1;
         if was_full {

@@ -27,11 +27,8 @@ impl Lies {
         if self.bug == Bug::ReleaseBeforeCommit
             && let StandbyMessage::Frames { subscription, first_index, frames } = said
         {
-            let resolved = |index| Resolved {
-                subscription: SubscriptionId(*subscription),
-                index,
-                record: RecordId::UNKNOWN,
-            };
+            let resolved =
+                |index| Resolved { subscription: SubscriptionId(*subscription), index, record: RecordId::UNKNOWN };
             self.merged.extend((*first_index..).take(frames.len()).map(resolved));
         }
     }
