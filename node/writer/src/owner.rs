@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use twinfeed_dedup::{Merge, Notice, Observed, SubscriptionId, TailRecord};
+use twinfeed_dedup::{Merge, Observed, SubscriptionId, TailRecord};
 
 use crate::{
     Epoch, NodeId,
@@ -211,7 +211,7 @@ impl Owner {
     }
 
     /// Numbers what the merge has to say, and forgets a standby that does not listen any more.
-    pub(crate) fn look(&mut self, now_ms: u64) -> Vec<Notice> {
+    pub(crate) fn look(&mut self, now_ms: u64) {
         self.number_messages();
         let is_lost = |standby: &Standby| {
             let silent = matches!(standby.session, Session::Ended { since_ms } if now_ms.saturating_sub(since_ms) > STANDBY_SILENT_MAX_MS);
@@ -220,7 +220,6 @@ impl Owner {
         if self.standby.as_ref().is_some_and(is_lost) {
             self.forget_standby();
         }
-        self.merge.take_notices()
     }
 
     /// The next message for the standby's session, if there is one.

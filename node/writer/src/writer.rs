@@ -111,6 +111,7 @@ impl Writer {
             Input::Look(sight) => self.look(&sight, now),
             Input::Drain => (self.is_draining, self.is_opening) = (true, false),
         }
+        self.take_notices(now);
         self.outputs.extend(self.account.take_events().map(Output::Event));
         std::mem::take(&mut self.outputs)
     }
@@ -255,6 +256,15 @@ impl Writer {
         self.account.relay_ended(stood, now);
     }
 
+    /// Whatever the merge has noticed is told in the same step: a gap must be known before what follows it is written.
+    fn take_notices(&mut self, now: Now) {
+        if let Phase::Owning(owner) = &mut self.phase {
+            for notice in owner.merge.take_notices() {
+                self.account.notice(&notice, now);
+            }
+        }
+    }
+
     // --- time ------------------------------------------------------------------------------------------------------
 
     fn look(&mut self, sight: &Sight, now: Now) {
@@ -267,9 +277,7 @@ impl Writer {
                     owner.merge.idle_cut(now.ms());
                 }
                 self.account.owning(owner, self.producer != Producer::None, now);
-                for notice in owner.look(now.ms()) {
-                    self.account.notice(&notice, now);
-                }
+                owner.look(now.ms());
             }
             Phase::Standing(standby) => {
                 if standby.look(now.ms()) {
