@@ -29,6 +29,15 @@ pub struct SubscriptionReport {
     pub last_error: String,
     /// Without user info and query.
     pub url: String,
+    /// When a message last came, on this connection or one before; 0 before the first. Keep-alives do not count.
+    #[serde(default)]
+    pub last_message_ms: u64,
+    /// Empty messages so far, which are never records.
+    #[serde(default)]
+    pub keep_alives: u64,
+    /// It will not connect again; the reason.
+    #[serde(default)]
+    pub gave_up: Option<String>,
 }
 
 /// How one writer fares at one node.

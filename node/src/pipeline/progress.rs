@@ -23,6 +23,7 @@ use crate::{
     kafka::{self, Committed, OutRecord},
     model::{
         event::Event,
+        frame::EndKind,
         ids::Epoch,
         report::{Role, SubscriptionReport, WriterReport},
     },
@@ -250,16 +251,19 @@ impl Progress {
         self.event("subscription.opened", format!("subscription {subscription:016x} is connected"), &[]);
     }
 
-    pub(super) fn subscription_lost(&mut self, reason: &str) {
-        self.feed.disconnected(ReconnectReason::Closed);
-        self.event("subscription.lost", format!("the feed connection ended: {reason}; reconnecting"), &[]);
+    pub(super) fn subscription_lost(&mut self, kind: EndKind, reason: &str) {
+        self.feed.disconnected(reconnect_reason(kind));
+        self.event("subscription.lost", format!("the feed connection ended: {reason}"), &[]);
     }
 
-    pub(super) fn connect_failed(&mut self, reason: &str, attempt: u32, retry_in_ms: u64) {
-        self.feed.disconnected(ReconnectReason::Connect);
-        if retry_in_ms == u64::MAX {
-            self.feed_failed = Some(format!("the subscription gave up after {attempt} attempts: {reason}"));
-        }
+    /// The session is over: without a restart nothing comes any more.
+    pub(super) fn gave_up(&mut self, reason: &str) {
+        self.feed_failed = Some(format!("the subscription gave up: {reason}"));
+        self.event("subscription.gave_up", reason.to_owned(), &[]);
+    }
+
+    pub(super) fn connect_failed(&mut self, kind: EndKind, reason: &str, attempt: u32, retry_in_ms: u64) {
+        self.feed.disconnected(reconnect_reason(kind));
         // The first and every tenth: a feed that is down for an hour must not flood the log.
         if attempt == 1 || attempt.is_multiple_of(10) {
             self.event("subscription.refused", format!("attempt {attempt}: {reason}; next in {retry_in_ms} ms"), &[]);
@@ -491,6 +495,18 @@ fn describe(notice: &Notice, wall: impl Fn(u64) -> u64) -> (&'static str, String
             ),
         ),
         other => ("merge.notice", format!("{other:?}")),
+    }
+}
+
+const fn reconnect_reason(kind: EndKind) -> ReconnectReason {
+    match kind {
+        EndKind::Connect => ReconnectReason::Connect,
+        EndKind::Handshake => ReconnectReason::Handshake,
+        EndKind::Closed => ReconnectReason::Closed,
+        EndKind::Idle => ReconnectReason::Idle,
+        EndKind::Protocol => ReconnectReason::Protocol,
+        EndKind::Oversize => ReconnectReason::Oversize,
+        EndKind::Restart => ReconnectReason::Restart,
     }
 }
 

@@ -44,8 +44,6 @@ const HOUSEKEEPING: Duration = Duration::from_millis(50);
 const REOPEN_MIN: Duration = Duration::from_millis(100);
 /// A stopping owner commits what it has for at most this long.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
-/// Feed events waiting for the actor; each holds up to a few hundred frames. A full channel stops the socket read.
-const FEED_EVENTS_MAX: usize = 64;
 
 type WriteResult = (FencedProducer, Result<Committed, kafka::Error>);
 
@@ -102,7 +100,7 @@ impl Writer {
     }
 
     pub(super) async fn run(mut self, role: Role) {
-        let (feed_in, mut feed) = mpsc::channel(FEED_EVENTS_MAX);
+        let (feed_in, mut feed) = feed::inbox(&self.options.feed.spec);
         let (session, feed_handle) = feed::Session::new(self.options.feed.clone(), feed_in);
         let name = format!("feed of {}", self.options.connector);
         let session = self.options.spawner.spawn(TaskKind::FeedSession, name, |_| async move {
@@ -228,7 +226,7 @@ impl Writer {
     fn fed(&mut self, event: FeedEvent) {
         let now_ms = self.now_ms();
         match event {
-            FeedEvent::Opened { subscription } => {
+            FeedEvent::Opened { subscription, .. } => {
                 let id = self.numbering.opened(subscription);
                 self.progress.subscription_opened(subscription);
                 match &mut self.phase {
@@ -238,9 +236,9 @@ impl Writer {
                     Phase::Deposed => {}
                 }
             }
-            FeedEvent::Closed { reason, .. } => {
+            FeedEvent::Closed { kind, reason, .. } => {
                 self.numbering.closed();
-                self.progress.subscription_lost(&reason);
+                self.progress.subscription_lost(kind, &reason);
                 match &mut self.phase {
                     Phase::Standing(standby) => standby.disconnected(),
                     Phase::Opening(opening) => opening.disconnected(),
@@ -248,9 +246,10 @@ impl Writer {
                     Phase::Deposed => {}
                 }
             }
-            FeedEvent::ConnectFailed { reason, attempt, retry_in_ms } => {
-                self.progress.connect_failed(&reason, attempt, retry_in_ms);
+            FeedEvent::ConnectFailed { kind, reason, attempt, retry_in_ms } => {
+                self.progress.connect_failed(kind, &reason, attempt, retry_in_ms);
             }
+            FeedEvent::GaveUp { reason } => self.progress.gave_up(&reason),
             FeedEvent::Frames { subscription, frames } => {
                 let bytes = frames.iter().map(|f| f.payload.len()).sum();
                 self.progress.received(frames.len(), bytes);
