@@ -7,7 +7,7 @@ mod feed_kit;
 
 use std::time::Duration;
 
-use feed_kit::{Feed, GOOD_ANSWER, Listening, QUICK, listen, request_head, texts};
+use feed_kit::{DEADLINE, Feed, GOOD_ANSWER, Listening, QUICK, listen, request_head, texts};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use twinfeed_node::model::frame::FeedEvent;
 
@@ -23,7 +23,7 @@ where
     let mut all = QUICK.to_vec();
     all.extend_from_slice(pairs);
     let mut feed = Feed::start(&server.url, &all);
-    let held = attack(&server).await;
+    let held = tokio::time::timeout(DEADLINE, attack(&server)).await.expect("the session ends the attack in time");
     let reason = loop {
         match feed.event().await {
             FeedEvent::Closed { reason, .. } | FeedEvent::ConnectFailed { reason, .. } => break reason,
@@ -256,7 +256,9 @@ async fn a_server_that_takes_no_bytes_keeps_neither_the_feed_nor_a_stop_waiting(
     // The answers to these fill every buffer between.
     let mut ping = vec![0x89, 125];
     ping.extend([b'p'; 125]);
-    tcp.write_all(&ping.repeat(128 * 1024)).await.expect("written");
+    let pings = ping.repeat(128 * 1024);
+    let written = tokio::time::timeout(DEADLINE, tcp.write_all(&pings)).await;
+    written.expect("the session reads on").expect("written");
     for n in 0..50 {
         tcp.write_all(b"\x81\x02ok").await.expect("written");
         assert_eq!(texts(&feed.frames(1).await), ["ok"], "message {n}");
