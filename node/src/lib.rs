@@ -2,7 +2,7 @@
 //!
 //! | level | rooms |
 //! |---|---|
-//! | 0 | `model` words · `telemetry` metrics and logs · `supervise` the only spawner · `clock` · `faults` for tests |
+//! | 0 | `model` words · `telemetry` metrics and logs · `supervise` the only spawner · `clock` · `queue` bounded in bytes · `faults` for tests |
 //! | 1 | `control` pure decisions · `feed` sockets to frames · `kafka` the fenced producer |
 //! | 2 | `raft` remembers · `pipeline` one writer actor · `relay` standby to owner |
 //! | 3 | `worker` every node: roles · `coordinator` leader only: assignments · `api` admin and HTTP |
@@ -21,6 +21,7 @@ pub mod kafka;
 pub mod model;
 pub mod node;
 pub mod pipeline;
+pub mod queue;
 pub mod raft;
 pub mod relay;
 pub mod supervise;

@@ -7,7 +7,7 @@ use std::{net::SocketAddr, sync::Arc};
 use feed_kit::{Feed, QUICK};
 use futures_util::StreamExt;
 use rustls::{
-    ServerConfig,
+    HandshakeKind, ServerConfig,
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
 };
 use tokio::net::TcpListener;
@@ -107,5 +107,22 @@ async fn an_authority_file_that_is_none_is_named_and_not_quoted() {
     let (reason, ..) = feed.connect_failed().await;
     assert!(reason.contains("holds no PEM certificate") && reason.contains(file), "{reason}");
     assert!(!reason.contains("canary"));
+    feed.stop().await;
+}
+
+#[tokio::test]
+async fn a_reconnect_resumes_its_session() {
+    let server = listen("127.0.0.1").await;
+    let pairs = [QUICK[0], QUICK[1], ("twinfeed.tls.ca.file", server.ca_file.as_str())];
+    let mut feed = Feed::start(&format!("wss://{}/", server.address), &pairs);
+    for expected in [HandshakeKind::Full, HandshakeKind::Resumed] {
+        let (tcp, _) = server.listener.accept().await.expect("accepted");
+        let stream = server.acceptor.accept(tcp).await.expect("a handshake");
+        assert_eq!(stream.get_ref().1.handshake_kind(), Some(expected));
+        let socket = tokio_tungstenite::accept_async(stream).await.expect("an upgrade");
+        feed.opened().await;
+        drop(socket);
+        feed.closed().await;
+    }
     feed.stop().await;
 }

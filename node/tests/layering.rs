@@ -10,11 +10,12 @@ use std::{
 };
 
 /// Rooms of the node with their level; an import points to a strictly lower one. The table of node/src/lib.rs.
-const LEVELS: [(&str, u8); 20] = [
+const LEVELS: [(&str, u8); 21] = [
     ("model", 0),
     ("telemetry", 0),
     ("supervise", 0),
     ("clock", 0),
+    ("queue", 0),
     ("faults", 0),
     ("control", 1),
     ("feed", 1),

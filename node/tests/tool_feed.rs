@@ -13,7 +13,6 @@ use std::{
 use bytes::Bytes;
 use feed_kit::{DEADLINE, Feed, subscription};
 use twinfeed_node::{
-    feed::Ended,
     model::frame::FeedEvent,
     supervise::Supervisor,
     tools::{
@@ -56,7 +55,7 @@ impl Stage {
     }
 
     fn subscribe(&self, path: &str) -> Feed {
-        Feed::start_with(subscription(&self.server.url(path), &[("websocket.reconnect.interval.ms", "10")]), 1024)
+        Feed::start_with(subscription(&self.server.url(path), &[("websocket.reconnect.interval.ms", "10")]))
     }
 
     async fn finished(&self) {
@@ -82,7 +81,8 @@ async fn both_paths_carry_the_whole_sequence_in_order() {
     let ledger = stage.server.ledger();
     assert_eq!((ledger.first_n, ledger.last_n, ledger.finished), (Some(0), Some(4_999), true));
     assert_eq!((ledger.covered.as_slice(), ledger.sent()), ([(0, 5_000)].as_slice(), 5_000));
-    assert_eq!((a.stop().await, b.stop().await), (Ended::Stopped, Ended::Stopped));
+    a.stop().await;
+    b.stop().await;
     stage.server.stop().await;
 }
 

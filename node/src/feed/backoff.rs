@@ -14,43 +14,71 @@ pub(super) const STABLE: Duration = Duration::from_secs(10);
 pub(super) struct Backoff {
     interval_ms: u64,
     limit_ms: u64,
-    failures: u32,
+    attempts: u32,
+    /// Waits since the last stable connection.
+    waits: u32,
     /// A quick reconnect was granted and no stable connection came of it.
     quick_used: bool,
+}
+
+/// What became of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Life {
+    pub(super) lived: Duration,
+    /// A message came; keep-alives are none.
+    pub(super) brought: bool,
 }
 
 impl Backoff {
     /// `interval_ms` is the limit of the first wait, `limit_ms` of every wait.
     pub(super) fn new(interval_ms: u64, limit_ms: u64) -> Self {
-        Self { interval_ms: interval_ms.max(1), limit_ms: limit_ms.max(1), failures: 0, quick_used: false }
+        let (interval_ms, limit_ms) = (interval_ms.max(1), limit_ms.max(1));
+        Self { interval_ms, limit_ms, attempts: 0, waits: 0, quick_used: false }
     }
 
-    /// Failed attempts and short-lived connections since the last stable one.
-    pub(super) fn failures(&self) -> u32 {
-        self.failures
+    /// Attempts in a row that were worth nothing: no connection, one that brought no message however long it lived, or
+    /// one that ended too soon after another.
+    pub(super) fn attempts(&self) -> u32 {
+        self.attempts
     }
 
-    /// An established connection ended after `lived`. Returns the wait; `random` is uniform in 0..1.
+    /// An established connection ended by itself. Returns the wait; `random` is uniform in 0..1.
     ///
     /// The first end is answered at once: most are restarts of a server that is back by then, and until the twin is
     /// back a second fault loses data. A server that accepts and closes in a loop gets the backoff from the second on.
-    pub(super) fn ended(&mut self, lived: Duration, random: f64) -> Duration {
-        if lived >= STABLE {
-            self.failures = 0;
-            self.quick_used = false;
+    pub(super) fn ended(&mut self, life: Life, random: f64) -> Duration {
+        self.closed(life);
+        if !life.brought || (self.quick_used && life.lived < STABLE) {
+            self.attempts = self.attempts.saturating_add(1);
         }
         if !self.quick_used {
             self.quick_used = true;
             return Duration::from_millis((QUICK_MS_MAX as f64 * random) as u64);
         }
-        self.failed(random)
+        self.wait(random)
     }
 
-    /// An attempt failed, or a connection was too short to count. Returns the wait; `random` is uniform in 0..1.
+    /// A connection ended for whatever reason: a stable one forgives the waits, and the attempts if it brought something.
+    /// A feed may be quiet for hours, so its server's closes must not slow it down; but they are worth nothing.
+    pub(super) fn closed(&mut self, life: Life) {
+        if life.lived >= STABLE {
+            (self.waits, self.quick_used) = (0, false);
+            if life.brought {
+                self.attempts = 0;
+            }
+        }
+    }
+
+    /// An attempt failed. Returns the wait; `random` is uniform in 0..1.
     pub(super) fn failed(&mut self, random: f64) -> Duration {
-        self.failures = self.failures.saturating_add(1);
+        self.attempts = self.attempts.saturating_add(1);
+        self.wait(random)
+    }
+
+    fn wait(&mut self, random: f64) -> Duration {
         // The shift is bounded so that an outage of hours cannot overflow into no wait at all.
-        let doubled = self.interval_ms.saturating_mul(1 << (self.failures - 1).min(30));
+        let doubled = self.interval_ms.saturating_mul(1 << self.waits.min(30));
+        self.waits = self.waits.saturating_add(1);
         Duration::from_millis((doubled.min(self.limit_ms) as f64 * random) as u64)
     }
 }
@@ -58,6 +86,10 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const SHORT: Life = Life { lived: Duration::from_millis(5), brought: true };
+    const LONG: Life = Life { lived: STABLE, brought: true };
+    const LONG_AND_EMPTY: Life = Life { lived: STABLE, brought: false };
 
     #[test]
     fn doubles_up_to_the_cap_and_never_overflows() {
@@ -79,19 +111,36 @@ mod tests {
     #[test]
     fn the_first_end_is_answered_at_once_and_a_closing_loop_backs_off() {
         let mut backoff = Backoff::new(5000, 60_000);
-        let short = Duration::from_millis(5);
-        assert!(backoff.ended(short, 1.0).as_millis() <= u128::from(QUICK_MS_MAX));
-        assert_eq!(backoff.ended(short, 1.0).as_millis(), 5000);
-        assert_eq!(backoff.ended(short, 1.0).as_millis(), 10_000);
-        assert_eq!(backoff.failures(), 2);
+        assert!(backoff.ended(SHORT, 1.0).as_millis() <= u128::from(QUICK_MS_MAX));
+        assert_eq!(backoff.ended(SHORT, 1.0).as_millis(), 5000);
+        assert_eq!(backoff.ended(SHORT, 1.0).as_millis(), 10_000);
+        assert_eq!(backoff.attempts(), 2);
     }
 
     #[test]
-    fn a_stable_connection_forgives() {
+    fn a_stable_connection_that_brought_something_forgives() {
         let mut backoff = Backoff::new(5000, 60_000);
         backoff.failed(1.0);
-        backoff.ended(Duration::ZERO, 1.0);
-        assert!(backoff.ended(STABLE, 1.0).as_millis() <= u128::from(QUICK_MS_MAX));
-        assert_eq!(backoff.failures(), 0);
+        backoff.ended(SHORT, 1.0);
+        assert!(backoff.ended(LONG, 1.0).as_millis() <= u128::from(QUICK_MS_MAX));
+        assert_eq!(backoff.attempts(), 0);
+        backoff.failed(1.0);
+        backoff.closed(LONG);
+        assert_eq!(backoff.attempts(), 0);
+    }
+
+    #[test]
+    fn a_connection_that_brought_nothing_is_an_attempt_however_long_it_lived() {
+        let mut backoff = Backoff::new(5000, 60_000);
+        for n in 1..=3 {
+            // A quiet feed is not kept waiting for it.
+            assert!(backoff.ended(LONG_AND_EMPTY, 1.0).as_millis() <= u128::from(QUICK_MS_MAX));
+            assert_eq!(backoff.attempts(), n);
+        }
+        let mut backoff = Backoff::new(5000, 60_000);
+        for n in 1..=3 {
+            backoff.ended(Life { brought: false, ..SHORT }, 1.0);
+            assert_eq!(backoff.attempts(), n, "the quick one counts too");
+        }
     }
 }

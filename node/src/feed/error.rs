@@ -1,9 +1,18 @@
 //! Why a subscription could not be opened or ended. Every text is shown in status, events and logs: none holds a header,
 //! a query, user info, or unescaped bytes of the remote side.
 
-use std::io;
+use std::{fmt, io, time::Duration};
 
-use tokio_tungstenite::tungstenite::{self, error::CapacityError};
+use tokio_tungstenite::tungstenite::{
+    self,
+    error::{CapacityError, ProtocolError},
+};
+
+use crate::model::frame::EndKind;
+
+/// A server that asks to wait longer is asked again after this all the same: a slip of the server, or a ban of a day,
+/// must not keep a subscription silent for so long after whoever runs it has mended it.
+pub(super) const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
 
 /// The part of a dial that ran into its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +41,33 @@ impl Stage {
     }
 }
 
+/// An answer to the upgrade that is none: what the server said instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub status: u16,
+    /// `Retry-After`, as long as it was.
+    pub retry_after: Option<Duration>,
+    /// A piece of the body, fit for display, without what we had sent; may be empty.
+    pub body: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { status, retry_after, body } = self;
+        write!(f, "the server answered {status}{}", advice(*status))?;
+        match retry_after {
+            None if *status == 429 => f.write_str("; raise websocket.reconnect.interval.ms")?,
+            None => {}
+            Some(asked) if *asked <= RETRY_AFTER_MAX => write!(f, "; it asks to wait {} s", asked.as_secs())?,
+            Some(asked) => {
+                let (asked, max) = (asked.as_secs(), RETRY_AFTER_MAX.as_secs());
+                write!(f, "; it asks to wait {asked} s, of which {max} s are waited")?;
+            }
+        }
+        if body.is_empty() { Ok(()) } else { write!(f, "; it says: {body}") }
+    }
+}
+
 /// The end of a connection, or of an attempt at one.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -57,17 +93,36 @@ pub enum Error {
         source: io::Error,
     },
     /// The server answered the upgrade with something else than 101.
-    #[error("the server answered {status}{}", advice(*status))]
-    NotUpgraded { status: u16 },
-    /// The peer closed, politely or not, or broke the protocol.
     #[error("{0}")]
-    Ended(String),
-    /// The connection looks open but nothing proves it alive, or it makes work without delivering.
-    #[error("{0}")]
-    Dead(String),
+    NotUpgraded(Refusal),
+    /// The peer closed, politely or not, broke the protocol, or is not heard any more.
+    #[error("{why}")]
+    Ended { kind: EndKind, why: String },
 }
 
 impl Error {
+    pub(super) fn ended(kind: EndKind, why: impl Into<String>) -> Self {
+        Self::Ended { kind, why: why.into() }
+    }
+
+    /// What to count it as.
+    pub fn kind(&self) -> EndKind {
+        match self {
+            Self::Unusable(_) | Self::Refused { .. } | Self::Unreachable { .. } | Self::Tls { .. } => EndKind::Connect,
+            Self::TimedOut { stage: Stage::Connect | Stage::Tls, .. } => EndKind::Connect,
+            Self::TimedOut { .. } | Self::NotUpgraded(_) => EndKind::Handshake,
+            Self::Ended { kind, .. } => *kind,
+        }
+    }
+
+    /// For how long the server asks not to be dialed, up to the bound.
+    pub(super) fn asked_to_wait(&self) -> Option<Duration> {
+        match self {
+            Self::NotUpgraded(refusal) => refusal.retry_after.map(|asked| asked.min(RETRY_AFTER_MAX)),
+            _ => None,
+        }
+    }
+
     /// The error and its causes in one line, fit for display: no control characters, at most 300 characters.
     pub fn reason(&self) -> String {
         let mut reason = self.to_string();
@@ -80,27 +135,38 @@ impl Error {
         printable(&reason, 300)
     }
 
-    /// Reads tungstenite's error. Its HTTP variants carry whole responses and requests: only the status leaves here.
+    /// Reads tungstenite's error of an upgraded connection.
     pub(super) fn from_websocket(error: tungstenite::Error, message_bytes_max: usize) -> Self {
         use tungstenite::Error as E;
-        match error {
-            E::Http(response) => Self::NotUpgraded { status: response.status().as_u16() },
-            E::Capacity(CapacityError::MessageTooLong { size, .. }) => Self::Ended(format!(
-                "a message of {size} bytes or more exceeds twinfeed.websocket.message.bytes.max ({message_bytes_max})"
-            )),
-            E::Capacity(CapacityError::TooManyHeaders) => Self::Ended("the server sent too many headers".into()),
+        let (kind, why) = match error {
+            E::Capacity(CapacityError::MessageTooLong { size, .. }) => (
+                EndKind::Oversize,
+                format!(
+                    "a message of {size} bytes or more exceeds twinfeed.websocket.message.bytes.max \
+                     ({message_bytes_max})"
+                ),
+            ),
             E::Io(source) if source.get_ref().is_some_and(|inner| inner.is::<super::guard::Flooded>()) => {
-                Self::Dead(source.to_string())
+                (EndKind::Protocol, source.to_string())
             }
-            E::Io(source) => Self::Ended(format!("connection lost: {source}")),
-            E::Protocol(source) => Self::Ended(format!("the server broke the websocket protocol: {source}")),
-            E::Utf8(_) => Self::Ended("the server sent a text message that is not utf-8".into()),
-            E::ConnectionClosed | E::AlreadyClosed => Self::Ended("the server closed the connection".into()),
-            E::AttackAttempt => Self::Ended("the server's answer to the upgrade is too long or too fragmented".into()),
-            E::HttpFormat(_) | E::Url(_) | E::Tls(_) | E::WriteBufferFull(_) => {
-                Self::Ended("the websocket connection could not be used".into())
+            E::Io(source) => (EndKind::Closed, format!("connection lost: {source}")),
+            E::Protocol(ProtocolError::ResetWithoutClosingHandshake) | E::ConnectionClosed | E::AlreadyClosed => {
+                (EndKind::Closed, "the server closed the connection without a close frame".into())
             }
-        }
+            E::Protocol(ProtocolError::NonZeroReservedBits) => (
+                EndKind::Protocol,
+                "the server sent a frame with a reserved bit set, as a compressed one (permessage-deflate) has, although \
+                 no extension was agreed; turn compression off there"
+                    .into(),
+            ),
+            E::Protocol(source) => (EndKind::Protocol, format!("the server broke the websocket protocol: {source}")),
+            E::Utf8(_) => (EndKind::Protocol, "the server sent a text message that is not utf-8".into()),
+            E::WriteBufferFull(_) => (EndKind::Idle, "the server takes no bytes: our pongs fill the buffer".into()),
+            E::Capacity(_) | E::Http(_) | E::HttpFormat(_) | E::Url(_) | E::Tls(_) | E::AttackAttempt => {
+                (EndKind::Protocol, "the websocket connection could not be used".into())
+            }
+        };
+        Self::Ended { kind, why }
     }
 }
 
@@ -109,7 +175,7 @@ const fn advice(status: u16) -> &'static str {
         300..=399 => " (redirects are never followed; configure the final URL)",
         401 | 403 => " (check websocket.auth.token and websocket.headers)",
         404 => " (check the path of websocket.url)",
-        429 => " (too many connections or requests; raise websocket.reconnect.interval.ms)",
+        429 => " (too many connections or requests)",
         _ => " instead of 101",
     }
 }
@@ -135,14 +201,27 @@ mod tests {
     }
 
     #[test]
-    fn reasons_name_the_key_to_change_and_no_secret() {
+    fn reasons_name_the_key_to_change() {
         let timed_out = Error::TimedOut { stage: Stage::Upgrade, limit_ms: 5 };
         assert!(timed_out.reason().contains("twinfeed.websocket.upgrade.timeout.ms"));
-        let mut response = http::Response::new(Some(b"canary".to_vec()));
-        *response.status_mut() = http::StatusCode::FOUND;
-        response.headers_mut().insert("location", "ws://canary/".parse().expect("a header value"));
-        let error = Error::from_websocket(tungstenite::Error::Http(Box::new(response)), 1);
-        assert!(error.reason().starts_with("the server answered 302 (redirects are never followed"));
-        assert!(!format!("{error:?} {}", error.reason()).contains("canary"));
+        let reserved = Error::from_websocket(tungstenite::Error::Protocol(ProtocolError::NonZeroReservedBits), 1);
+        assert!(reserved.reason().contains("permessage-deflate"), "{}", reserved.reason());
+    }
+
+    #[test]
+    fn a_wait_that_is_asked_for_is_bounded_and_said() {
+        let refused = |seconds: Option<u64>, body: &str| {
+            let retry_after = seconds.map(Duration::from_secs);
+            Error::NotUpgraded(Refusal { status: 429, retry_after, body: body.into() })
+        };
+        let common = "the server answered 429 (too many connections or requests)";
+        for (error, reason, wait) in [
+            (refused(Some(20), "slow down"), "; it asks to wait 20 s; it says: slow down", Some(20)),
+            (refused(Some(7200), ""), "; it asks to wait 7200 s, of which 600 s are waited", Some(600)),
+            (refused(None, ""), "; raise websocket.reconnect.interval.ms", None),
+        ] {
+            assert_eq!(error.reason(), format!("{common}{reason}"));
+            assert_eq!(error.asked_to_wait(), wait.map(Duration::from_secs));
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::io::AsyncReadExt;
 
-use super::error::Error;
+use super::{error::Error, sent::Sent};
 use crate::model::secret::{Secret, SecretPart};
 
 /// Largest file read, in bytes.
@@ -28,15 +28,20 @@ impl Default for SecretSources {
 }
 
 impl SecretSources {
-    /// The text with every reference replaced by what it names.
-    pub(super) async fn resolve(&self, secret: &Secret) -> Result<String, Error> {
+    /// The text with every reference replaced by what it names, which is noted in `sent`.
+    pub(super) async fn resolve(&self, secret: &Secret, sent: &mut Sent) -> Result<String, Error> {
         let mut text = String::new();
         for part in secret.parts() {
-            match part {
-                SecretPart::Literal(literal) => text.push_str(literal),
-                SecretPart::Env(name) => text.push_str(&self.variable(name)?),
-                SecretPart::File { path, key } => text.push_str(&self.file(path, key).await?),
-            }
+            let resolved = match part {
+                SecretPart::Literal(literal) => {
+                    text.push_str(literal);
+                    continue;
+                }
+                SecretPart::Env(name) => self.variable(name)?,
+                SecretPart::File { path, key } => self.file(path, key).await?,
+            };
+            sent.note(&resolved);
+            text.push_str(&resolved);
         }
         Ok(text)
     }
@@ -92,7 +97,7 @@ mod tests {
     use super::*;
 
     async fn resolved(sources: &SecretSources, text: &str) -> Result<String, String> {
-        sources.resolve(&Secret::new(text)).await.map_err(|error| error.reason())
+        sources.resolve(&Secret::new(text), &mut Sent::default()).await.map_err(|error| error.reason())
     }
 
     #[tokio::test]

@@ -4,21 +4,31 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{
-    sync::{mpsc, watch},
-    time::{Instant, sleep},
-};
+use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, info, warn};
 
 use super::{
     backoff::Backoff,
-    connection::{Connection, End},
+    connection::{Connection, End, Outlet},
     dial::{DialOptions, dial},
     error::Error,
 };
-use crate::clock::wall_ms;
-use crate::model::{feed_url::FeedUrl, frame::FeedEvent, report::SubscriptionReport, spec::FeedSpec};
+use crate::model::{
+    feed_url::FeedUrl,
+    frame::{EndKind, FeedEvent},
+    report::SubscriptionReport,
+    spec::FeedSpec,
+};
+use crate::{
+    clock::wall_ms,
+    queue::{self, Receiver, Sender},
+};
+
+/// Bytes that may wait between socket and writer, unless one message may be larger. A second of a busy feed.
+const INBOX_BYTES: usize = 1024 * 1024;
+/// A wait for the host's turn that is worth a word in the status.
+const WAIT_SHOWN: Duration = Duration::from_secs(1);
 
 /// What to subscribe to.
 #[derive(Debug, Clone)]
@@ -37,22 +47,18 @@ impl Subscription {
     }
 }
 
-/// Why a session is over.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ended {
-    /// By its handle, or because nobody receives its events any more.
-    Stopped,
-    /// Reconnecting is disabled or its attempts are used up: the connector has failed.
-    GaveUp { reason: String },
+/// The way of a session's events to its writer: at most `websocket.message.queue.size` frames, and at most 1 MiB or one
+/// message. Beside it a session holds one batch that waits for room, of at most 256 frames and 256 KiB and one message.
+pub fn inbox(spec: &FeedSpec) -> (Sender<FeedEvent>, Receiver<FeedEvent>) {
+    queue::channel(spec.queue_frames_max, INBOX_BYTES.max(spec.message_bytes_max))
 }
 
 /// The running side of a subscription.
 #[derive(Debug)]
 pub struct Session {
     subscription: Subscription,
-    out: mpsc::Sender<FeedEvent>,
-    stop: CancellationToken,
-    status: watch::Sender<SubscriptionReport>,
+    outlet: Outlet,
+    asked: watch::Receiver<String>,
 }
 
 /// The controlling side. Dropping it stops the session.
@@ -60,12 +66,19 @@ pub struct Session {
 pub struct SessionHandle {
     stop: DropGuard,
     status: watch::Receiver<SubscriptionReport>,
+    asks: watch::Sender<String>,
 }
 
 impl SessionHandle {
-    /// Connection state, reconnect count and last error, as they change.
+    /// Connection state, reconnect count, last message and last error, as they change.
     pub fn status(&self) -> watch::Receiver<SubscriptionReport> {
         self.status.clone()
+    }
+
+    /// Ends the live connection and dials anew at once; `Closed` carries the reason, no failure is counted. Does nothing
+    /// while there is no connection: one is being made.
+    pub fn reconnect(&self, reason: &str) {
+        self.asks.send_replace(reason.to_owned());
     }
 
     /// Stops the session and waits until its socket is closed; at most a fraction of a second.
@@ -77,116 +90,147 @@ impl SessionHandle {
     }
 }
 
+/// What becomes of a session after an attempt or a connection.
+enum Next {
+    Stopped,
+    /// Dial after so long.
+    Again(Duration),
+    GivesUp(String),
+}
+
 impl Session {
-    /// Prepares a session that sends its events to `out`. Nothing is dialed before `run`.
-    pub fn new(subscription: Subscription, out: mpsc::Sender<FeedEvent>) -> (Self, SessionHandle) {
+    /// Prepares a session that sends its events to `out`, see [`inbox`]. Nothing is dialed before `run`.
+    pub fn new(subscription: Subscription, out: Sender<FeedEvent>) -> (Self, SessionHandle) {
         let url = subscription.url.public.clone();
         let (status, watched) = watch::channel(SubscriptionReport { url, ..SubscriptionReport::default() });
+        let (asks, asked) = watch::channel(String::new());
         let stop = CancellationToken::new();
-        let handle = SessionHandle { stop: stop.clone().drop_guard(), status: watched };
-        (Self { subscription, out, stop, status }, handle)
+        let handle = SessionHandle { stop: stop.clone().drop_guard(), status: watched, asks };
+        (Self { subscription, outlet: Outlet { events: out, status, stop }, asked }, handle)
     }
 
-    /// Keeps the subscription alive until it is stopped or gives up.
-    pub async fn run(self) -> Ended {
+    /// Keeps the subscription alive until it is stopped or gives up, which its last event says.
+    pub async fn run(mut self) {
         let spec = Arc::clone(&self.subscription.spec);
         let mut backoff = Backoff::new(spec.reconnect_interval_ms, spec.reconnect_backoff_max_ms);
         loop {
-            let dialing = dial(&self.subscription.url, &spec, &self.subscription.dial);
-            let dialed = tokio::select! {
-                biased;
-                () = self.stop.cancelled() => return Ended::Stopped,
-                dialed = dialing => dialed,
-            };
-            let wait = match dialed {
-                Ok(socket) => {
-                    let subscription = rand::random();
-                    let connected_at = Instant::now();
-                    if !self.opened(subscription).await {
-                        return Ended::Stopped;
-                    }
-                    let connection = Connection::new(socket, &spec, subscription, &self.out);
-                    let End::Lost(error) = connection.run(&self.stop).await else { return Ended::Stopped };
-                    if !self.closed(subscription, &error).await {
-                        return Ended::Stopped;
-                    }
-                    let wait = backoff.ended(connected_at.elapsed(), rand::random());
-                    if let Some(ended) = self.gives_up(&error, &backoff) {
-                        return ended;
-                    }
-                    wait
-                }
-                Err(error) => {
-                    let wait = backoff.failed(rand::random());
-                    let ended = self.gives_up(&error, &backoff);
-                    let wait_shown = if ended.is_some() { Duration::from_millis(u64::MAX) } else { wait };
-                    if !self.connect_failed(&error, backoff.failures(), wait_shown).await {
-                        return Ended::Stopped;
-                    }
-                    if let Some(ended) = ended {
-                        return ended;
-                    }
-                    wait
-                }
+            let wait = match self.attempt(&spec, &mut backoff).await {
+                Next::Stopped => return,
+                Next::GivesUp(reason) => return self.gave_up(reason).await,
+                Next::Again(wait) => wait,
             };
             tokio::select! {
                 biased;
-                () = self.stop.cancelled() => return Ended::Stopped,
+                () = self.outlet.stop.cancelled() => return,
                 () = sleep(wait) => {}
             }
         }
     }
 
-    /// Hands an event on, waiting for room. False if the session is to stop.
-    async fn tell(&self, event: FeedEvent) -> bool {
-        tokio::select! {
+    /// One dial, and the connection that comes of it until its end.
+    async fn attempt(&mut self, spec: &FeedSpec, backoff: &mut Backoff) -> Next {
+        let Subscription { url, dial: options, .. } = &self.subscription;
+        let dialing = dial(url, spec, options, |host, wait| self.waits(host, wait));
+        let dialed = tokio::select! {
             biased;
-            sent = self.out.send(event) => sent.is_ok(),
-            () = self.stop.cancelled() => false,
+            () = self.outlet.stop.cancelled() => return Next::Stopped,
+            dialed = dialing => dialed,
+        };
+        let dialed = match dialed {
+            Ok(dialed) => dialed,
+            Err(error) => {
+                let wait = backoff.failed(rand::random()).max(error.asked_to_wait().unwrap_or_default());
+                return self.connect_failed(&error, backoff, wait).await;
+            }
+        };
+        let subscription = rand::random();
+        // What was asked of a former connection is none of this one's business.
+        self.asked.mark_unchanged();
+        if !self.opened(subscription, dialed.took).await {
+            return Next::Stopped;
         }
+        let connection = Connection::new(dialed, spec, subscription, &self.outlet);
+        let (end, life) = connection.run(&mut self.asked).await;
+        let (kind, reason, next) = match end {
+            End::Stopped => return Next::Stopped,
+            End::Asked(reason) => {
+                backoff.closed(life);
+                (EndKind::Restart, reason, Next::Again(Duration::ZERO))
+            }
+            End::Lost(error) => {
+                let wait = backoff.ended(life, rand::random());
+                (error.kind(), error.reason(), self.next(&error, backoff, wait))
+            }
+        };
+        if self.closed(subscription, kind, reason).await { next } else { Next::Stopped }
     }
 
-    async fn opened(&self, subscription: u64) -> bool {
+    async fn opened(&self, subscription: u64, took: Duration) -> bool {
         info!(url = %self.subscription.url.public, subscription, "subscribed");
-        self.status.send_modify(|status| {
+        self.outlet.status.send_modify(|status| {
             status.connected = true;
             status.connected_since_ms = wall_ms();
         });
-        self.tell(FeedEvent::Opened { subscription }).await
+        self.outlet.tell(FeedEvent::Opened { subscription, connect_ms: milliseconds(took) }).await
     }
 
-    async fn closed(&self, subscription: u64, error: &Error) -> bool {
-        let reason = error.reason();
+    async fn closed(&self, subscription: u64, kind: EndKind, reason: String) -> bool {
         warn!(url = %self.subscription.url.public, subscription, reason, "subscription ended");
-        self.status.send_modify(|status| {
+        self.outlet.status.send_modify(|status| {
             status.connected = false;
             status.reconnects += 1;
             status.last_error.clone_from(&reason);
         });
-        self.tell(FeedEvent::Closed { subscription, reason }).await
+        self.outlet.tell(FeedEvent::Closed { subscription, kind, reason }).await
     }
 
-    async fn connect_failed(&self, error: &Error, attempt: u32, wait: Duration) -> bool {
-        let reason = error.reason();
-        let retry_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+    async fn connect_failed(&self, error: &Error, backoff: &Backoff, wait: Duration) -> Next {
+        let (reason, attempt, retry_in_ms) = (error.reason(), backoff.attempts(), milliseconds(wait));
         if attempt <= 1 {
             warn!(url = %self.subscription.url.public, attempt, retry_in_ms, reason, "cannot subscribe");
         } else {
             // Status, metrics and events carry the repetition; a warning per attempt would drown the log.
             debug!(url = %self.subscription.url.public, attempt, retry_in_ms, reason, "cannot subscribe");
         }
-        self.status.send_modify(|status| status.last_error.clone_from(&reason));
-        self.tell(FeedEvent::ConnectFailed { reason, attempt, retry_in_ms }).await
+        self.outlet.status.send_modify(|status| status.last_error.clone_from(&reason));
+        let next = self.next(error, backoff, wait);
+        // The last failure is told by what comes of it: there is no next attempt.
+        if matches!(next, Next::GivesUp(_))
+            || self.outlet.tell(FeedEvent::ConnectFailed { kind: error.kind(), reason, attempt, retry_in_ms }).await
+        {
+            next
+        } else {
+            Next::Stopped
+        }
     }
 
-    fn gives_up(&self, error: &Error, backoff: &Backoff) -> Option<Ended> {
-        let spec = &self.subscription.spec;
-        let used_up = spec.reconnect_attempts_max.is_some_and(|max| backoff.failures() >= max);
-        let why = match (spec.reconnect_enabled, used_up) {
-            (true, false) => return None,
-            (false, _) => "websocket.reconnect.enabled is false".to_owned(),
-            (true, true) => format!("gave up after {} attempts", backoff.failures()),
-        };
-        Some(Ended::GaveUp { reason: format!("{}; {why}", error.reason()) })
+    async fn gave_up(&self, reason: String) {
+        warn!(url = %self.subscription.url.public, reason, "gave the subscription up");
+        self.outlet.status.send_modify(|status| status.gave_up = Some(reason.clone()));
+        self.outlet.tell(FeedEvent::GaveUp { reason }).await;
     }
+
+    /// The host's turn comes after `wait`: most are too short to tell.
+    fn waits(&self, host: &str, wait: Duration) {
+        if wait >= WAIT_SHOWN {
+            let reason = format!("waits {} s to dial {host}: it asked to, or many dial it", wait.as_secs());
+            debug!(url = %self.subscription.url.public, reason, "not dialed yet");
+            self.outlet.status.send_modify(|status| status.last_error = reason);
+        }
+    }
+
+    fn next(&self, error: &Error, backoff: &Backoff, wait: Duration) -> Next {
+        let spec = &self.subscription.spec;
+        let used_up = spec.reconnect_attempts_max.is_some_and(|max| backoff.attempts() >= max);
+        let why = match (spec.reconnect_enabled, used_up) {
+            (true, false) => return Next::Again(wait),
+            (false, _) => "websocket.reconnect.enabled is false".to_owned(),
+            (true, true) => format!("gave up after {} attempts", backoff.attempts()),
+        };
+        Next::GivesUp(format!("{}; {why}", error.reason()))
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,5 +1,9 @@
 //! A WebSocket URL: checked with the messages of the connector that Twinfeed replaces, split into what a dial needs,
 //! and shown only without user info and query (both carry tokens). Used by the specification and by `feed`.
+//! Written as people write it: a host may have any script, a path or query any printable character; what goes over the
+//! wire is Punycode and percent-encoded.
+
+use std::fmt::Write;
 
 use super::secret::Secret;
 
@@ -17,12 +21,12 @@ pub struct FeedUrl {
 pub struct Endpoint {
     /// TLS is wanted (`wss`).
     pub secure: bool,
-    /// Host name or address, without the brackets of IPv6.
+    /// Host name in ASCII, or an address, without the brackets of IPv6.
     pub host: String,
     pub port: u16,
-    /// `host` or `host:port` as written, for the Host header; without user info.
+    /// `host` or `host:port` as written, in ASCII, for the Host header; without user info.
     pub authority: String,
-    /// Begins with `/`.
+    /// Begins with `/`; percent-encoded where RFC 3986 asks for it.
     pub path_and_query: String,
     /// User info was present; it is never sent.
     pub had_user_info: bool,
@@ -76,8 +80,9 @@ impl Endpoint {
         let path = path.split('#').next().unwrap_or_default();
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
         let syntax = |what: &str| format!("Invalid WebSocket URL syntax: {what} in {}", public_url(url));
+        let authority = ascii_authority(authority).ok_or_else(|| syntax("bad host name"))?;
         let parsed: http::uri::Authority = authority.parse().map_err(|_| syntax("bad host or port"))?;
-        let path: http::uri::PathAndQuery = path.parse().map_err(|_| syntax("bad character in the path or query"))?;
+        let path_and_query = percent_encoded(&path).ok_or_else(|| syntax("bad character in the path or query"))?;
         // `Authority` accepts `host:` and `host:99999`; an endpoint must name a real port or none.
         let after_host = &authority[parsed.host().len()..];
         let port = match after_host.strip_prefix(':') {
@@ -85,7 +90,6 @@ impl Endpoint {
             Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or_else(|| syntax("bad port"))?,
         };
         let host = parsed.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let (authority, path_and_query) = (authority.to_owned(), path.as_str().to_owned());
         Ok(Self { secure, host, port, authority, path_and_query, had_user_info })
     }
 
@@ -95,6 +99,42 @@ impl Endpoint {
         let path = self.path_and_query.split('?').next().unwrap_or_default();
         format!("{scheme}://{}{path}", self.authority)
     }
+}
+
+/// `host` or `host:port` with a host of another script in Punycode; None if it is no name of a host. What is ASCII stays
+/// as it is.
+fn ascii_authority(authority: &str) -> Option<String> {
+    if authority.is_ascii() {
+        return Some(authority.to_owned());
+    }
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) => (host, format!(":{port}")),
+        None => (authority, String::new()),
+    };
+    // The deny list refuses letters that would become a delimiter, and so another host.
+    let host = idna::domain_to_ascii_cow(host.as_bytes(), idna::AsciiDenyList::URL).ok()?;
+    (!host.is_empty()).then(|| format!("{host}{port}"))
+}
+
+/// Percent-encodes what RFC 3986 does not allow in a path or query; None if there is a control character, which nobody
+/// means. An escape that is there already stays as it is.
+fn percent_encoded(path: &str) -> Option<String> {
+    let mut encoded = String::with_capacity(path.len());
+    for (at, letter) in path.char_indices() {
+        let allowed = match letter {
+            _ if letter.is_control() => return None,
+            '%' => path.as_bytes()[at + 1..].get(..2).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit)),
+            _ => letter.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:@/?".contains(letter),
+        };
+        if allowed {
+            encoded.push(letter);
+            continue;
+        }
+        for byte in letter.encode_utf8(&mut [0; 4]).bytes() {
+            write!(encoded, "%{byte:02X}").expect("writing to a string does not fail");
+        }
+    }
+    Some(encoded)
 }
 
 const fn default_port(secure: bool) -> u16 {
@@ -146,11 +186,50 @@ mod tests {
     }
 
     #[test]
+    fn a_host_of_any_script_is_dialed_by_its_ascii_name() {
+        for (url, host, authority) in [
+            ("ws://exämple.com/", "xn--exmple-cua.com", "xn--exmple-cua.com"),
+            ("ws://EXÄMPLE.com:81/", "xn--exmple-cua.com", "xn--exmple-cua.com:81"),
+            ("wss://例え.テスト:8443/x", "xn--r8jz45g.xn--zckzah", "xn--r8jz45g.xn--zckzah:8443"),
+            ("ws://u:p@münchen。de/", "xn--mnchen-3ya.de", "xn--mnchen-3ya.de"),
+            ("ws://under_score.Example/", "under_score.Example", "under_score.Example"),
+        ] {
+            let e = Endpoint::parse(url).expect(url);
+            assert_eq!((e.host.as_str(), e.authority.as_str()), (host, authority), "{url}");
+        }
+        // Letters that are equivalent to a delimiter must not become one.
+        for bad in ["ws://example.com℀x/", "ws://exa＠mple.com/", "ws://ex／ample.com/", "ws://\u{ad}/"] {
+            assert!(refused(bad).contains("bad host"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_path_or_query_is_sent_as_rfc_3986_wants_it() {
+        for (url, sent) in [
+            ("ws://h/€?p=a|b", "/%E2%82%AC?p=a%7Cb"),
+            (r#"ws://h/a b?q={"x":"y"}"#, "/a%20b?q=%7B%22x%22:%22y%22%7D"),
+            ("ws://h/`^<>\\[]", "/%60%5E%3C%3E%5C%5B%5D"),
+            ("ws://h/%e2%82%AC?q=100%&r=%zz&s=%4", "/%e2%82%AC?q=100%25&r=%25zz&s=%254"),
+            ("ws://h?streams=btcusdt@trade/x!y&a='b'(c)*,;+", "/?streams=btcusdt@trade/x!y&a='b'(c)*,;+"),
+            ("ws://h/?a=b?c#f{", "/?a=b?c"),
+            ("ws://h/日%", "/%E6%97%A5%25"),
+        ] {
+            assert_eq!(Endpoint::parse(url).expect(url).path_and_query, sent, "{url}");
+        }
+        for bad in ["ws://h/a\nb?canary", "ws://h/?\0canary", "ws://h/\u{7f}?canary"] {
+            let refusal = refused(bad);
+            assert!(refusal.contains("bad character in the path or query") && !refusal.contains("canary"), "{bad}");
+        }
+    }
+
+    #[test]
     fn the_public_form_has_no_user_info_and_no_query() {
         let url = FeedUrl::parse("wss://u:canary@h:1/p?token=canary").expect("valid");
         assert_eq!(url.public, "wss://h:1/p");
         assert!(!format!("{url:?}").contains("canary"));
         let url = FeedUrl::parse("wss://${env:HOST}/p?t=${env:T}").expect("valid");
         assert_eq!(url.public, "wss://${env:HOST}/p");
+        let url = FeedUrl::parse("wss://u:canary@exämple.com/€|?token=canary|").expect("valid");
+        assert_eq!(url.public, "wss://xn--exmple-cua.com/%E2%82%AC%7C");
     }
 }

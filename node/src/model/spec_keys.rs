@@ -124,7 +124,8 @@ impl KeyDefinition {
 
 /// The eleven keys of the Conduktor connector, with its types and defaults.
 pub const CONNECTOR_KEYS: &[KeyDefinition] = &[
-    key(WEBSOCKET_URL, Kind::Text, None, "WebSocket endpoint, ws:// or wss://. May contain ${env:…} and ${file:…}.")
+    key(WEBSOCKET_URL, Kind::Text, None, "WebSocket endpoint, ws:// or wss://. May contain ${env:…} and ${file:…}. A host may be in any script; what a URL \
+         may not hold is percent-encoded.")
         .required(),
     key(KAFKA_TOPIC, Kind::Text, None, "Topic to write to: 1 to 249 of a-z A-Z 0-9 . _ -, not starting with __.")
         .required(),
@@ -139,17 +140,20 @@ pub const CONNECTOR_KEYS: &[KeyDefinition] = &[
         RECONNECT_INTERVAL_MS,
         Kind::Long { min: 1, max: DAY_MS },
         Some("5000"),
-        "Base of the reconnect backoff in milliseconds; attempt n waits 0 to interval x 2^(n-1).",
+        "Base of the reconnect backoff in milliseconds; attempt n waits 0 to interval x 2^(n-1), or as long as the \
+         server's Retry-After says, 10 min at most.",
     )
     .clamped(),
-    key(HEADERS, Kind::Text, None, "Request headers of the upgrade: name:value,name:value. May contain references.")
+    key(HEADERS, Kind::Text, None, "Request headers of the upgrade: name:value,name:value. May contain references. One that is given here takes the \
+         place of Twinfeed's own, such as User-Agent.")
         .low(),
     key(AUTH_TOKEN, Kind::Password, None, "Sent as Authorization: Bearer. Give ${env:…} or ${file:…}, not the token."),
     key(
         MESSAGE_QUEUE_SIZE,
         Kind::Int { min: 1, max: 10_000_000 },
         Some("10000"),
-        "Frames that may wait between the socket and the writer.",
+        "Frames that may wait between the socket and the writer, and at most 1 MiB or one message of them. A full queue \
+         stops the reading.",
     )
     .clamped()
     .low(),
@@ -164,7 +168,8 @@ pub const CONNECTOR_KEYS: &[KeyDefinition] = &[
         RECONNECT_MAX_ATTEMPTS,
         Kind::Int { min: -1, max: i32::MAX as i64 },
         Some("-1"),
-        "Consecutive failed attempts after which the connector fails; -1 and 0 mean no limit.",
+        "Consecutive failed attempts after which the connector fails; -1 and 0 mean no limit. A connection that brought \
+         no message is one, however long it lived.",
     )
     .clamped(),
     key(
@@ -190,7 +195,8 @@ pub const TWINFEED_KEYS: &[KeyDefinition] = &[
         IDLE_TIMEOUT_MS,
         Kind::Long { min: 0, max: DAY_MS },
         Some("0"),
-        "Reconnect when no message came for so long, in milliseconds; 0 never. Pings find dead connections anyway.",
+        "Reconnect when no message came for so long, in milliseconds; 0 never. Pings find dead connections anyway. Empty \
+         messages, and text of white space alone, are keep-alives: never records, and no message here.",
     ),
     key(
         PING_INTERVAL_MS,

@@ -31,6 +31,7 @@ use crate::{
         relay::{Offer, OwnerMessage},
         report::{Role, SubscriptionReport, WriterReport},
     },
+    queue,
     supervise::TaskKind,
 };
 
@@ -38,8 +39,6 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(50);
 /// A stopping owner commits what it has for at most this long.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
-/// Feed events waiting for the actor; each holds up to a few hundred frames. A full channel stops the socket read.
-const FEED_EVENTS_MAX: usize = 64;
 
 type WriteResult = (FencedProducer, Result<kafka::Committed, kafka::Error>);
 
@@ -97,7 +96,7 @@ impl Actor {
     }
 
     pub(super) async fn run(mut self, role: Assigned) {
-        let (feed_in, mut feed) = mpsc::channel(FEED_EVENTS_MAX);
+        let (feed_in, mut feed) = feed::inbox(&self.options.feed.spec);
         let (session, feed_handle) = feed::Session::new(self.options.feed.clone(), feed_in);
         let name = format!("feed of {}", self.options.settings.connector);
         let session = self.options.spawner.spawn(TaskKind::FeedSession, name, |_| async move {
@@ -124,7 +123,7 @@ impl Actor {
                 (producer, result) = poll(&mut self.writing) => self.written(producer, result),
                 reached = poll(&mut self.asking) => self.step(Input::KafkaAnswered(reached)),
                 () = sleep_until(cut_at) => self.step(Input::Cut),
-                _ = look.tick() => self.look(&feed_status),
+                _ = look.tick() => self.look(&feed_status, feed.bytes()),
                 traffic = traffic(&mut feed, &mut self.relay, self.relay_full) => self.carry(traffic),
             }
             self.relay_full = speak(&self.relay, &mut self.writer);
@@ -258,11 +257,11 @@ impl Actor {
         }
     }
 
-    fn look(&mut self, subscription: &watch::Receiver<SubscriptionReport>) {
+    fn look(&mut self, subscription: &watch::Receiver<SubscriptionReport>, queued_bytes: usize) {
         let sight = Sight {
             subscription: subscription.borrow().clone(),
             kafka_connected: self.warm.as_ref().is_some_and(Warm::is_connected),
-            queued_bytes: 0,
+            queued_bytes: queued_bytes as u64,
         };
         self.step(Input::Look(sight));
         self.publish();
@@ -295,7 +294,7 @@ impl Actor {
 }
 
 /// Whichever line brings something first; where both have something, either may be it.
-async fn traffic(feed: &mut mpsc::Receiver<FeedEvent>, relay: &mut Option<Relay>, full: bool) -> Traffic {
+async fn traffic(feed: &mut queue::Receiver<FeedEvent>, relay: &mut Option<Relay>, full: bool) -> Traffic {
     tokio::select! {
         Some(event) = feed.recv() => Traffic::Fed(event),
         relayed = hear(relay, full) => Traffic::Relayed(relayed),

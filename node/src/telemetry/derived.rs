@@ -10,7 +10,8 @@ use prometheus_client::{
 };
 use twinfeed_writer::{
     BATCH_RECORDS, Histogram, LATENCY_SECONDS,
-    report::{DropReason, FailoverReason, ReconnectReason, Role, WriterReport},
+    frame::EndKind,
+    report::{DropReason, FailoverReason, Role, WriterReport},
 };
 
 use super::facts::{Facts, StateLabel};
@@ -103,7 +104,7 @@ const FAMILIES: &[Family] = &[
         MetricType::Counter,
         |report| {
             let series = |why| (reason(report, ended(why)), count(&report.tally.reconnects, why as usize));
-            ReconnectReason::ALL.map(series).into()
+            EndKind::ALL.map(series).into()
         },
     ),
     family("messages_accepted", "Frames that became a message: the first copy to arrive", MetricType::Counter, |r| {
@@ -310,10 +311,15 @@ const fn dropped(why: DropReason) -> &'static str {
     }
 }
 
-const fn ended(why: ReconnectReason) -> &'static str {
+const fn ended(why: EndKind) -> &'static str {
     match why {
-        ReconnectReason::Closed => "closed",
-        ReconnectReason::Connect => "connect",
+        EndKind::Connect => "connect",
+        EndKind::Handshake => "handshake",
+        EndKind::Closed => "closed",
+        EndKind::Idle => "idle",
+        EndKind::Protocol => "protocol",
+        EndKind::Oversize => "oversize",
+        EndKind::Restart => "restart",
     }
 }
 

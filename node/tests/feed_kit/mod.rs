@@ -9,7 +9,6 @@ use std::{sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::mpsc,
     task::JoinHandle,
 };
 use tokio_tungstenite::{
@@ -17,12 +16,13 @@ use tokio_tungstenite::{
     tungstenite::handshake::{derive_accept_key, server},
 };
 use twinfeed_node::{
-    feed::{DialOptions, Ended, Session, SessionHandle, Subscription},
+    feed::{DialOptions, Session, SessionHandle, Subscription, inbox},
     model::{
         connector::Config,
         frame::{FeedEvent, Frame},
         spec::ConnectorSpec,
     },
+    queue::Receiver,
 };
 
 /// Nothing here takes that long; a test that waits for it has failed.
@@ -32,10 +32,13 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 pub(crate) const QUICK: [(&str, &str); 2] =
     [("websocket.reconnect.interval.ms", "1"), ("websocket.reconnect.backoff.max.ms", "20")];
 
+pub(crate) const GOOD_ANSWER: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
+    Upgrade: websocket\r\nSec-WebSocket-Accept: ACCEPT\r\n\r\n";
+
 pub(crate) struct Feed {
-    pub(crate) events: mpsc::Receiver<FeedEvent>,
+    pub(crate) events: Receiver<FeedEvent>,
     pub(crate) handle: SessionHandle,
-    pub(crate) running: JoinHandle<Ended>,
+    pub(crate) running: JoinHandle<()>,
 }
 
 pub(crate) fn subscription(url: &str, pairs: &[(&str, &str)]) -> Subscription {
@@ -48,11 +51,11 @@ pub(crate) fn subscription(url: &str, pairs: &[(&str, &str)]) -> Subscription {
 
 impl Feed {
     pub(crate) fn start(url: &str, pairs: &[(&str, &str)]) -> Self {
-        Self::start_with(subscription(url, pairs), 64)
+        Self::start_with(subscription(url, pairs))
     }
 
-    pub(crate) fn start_with(subscription: Subscription, room: usize) -> Self {
-        let (out, events) = mpsc::channel(room);
+    pub(crate) fn start_with(subscription: Subscription) -> Self {
+        let (out, events) = inbox(&subscription.spec);
         let (session, handle) = Session::new(subscription, out);
         Self { events, handle, running: tokio::spawn(session.run()) }
     }
@@ -64,7 +67,7 @@ impl Feed {
 
     pub(crate) async fn opened(&mut self) -> u64 {
         match self.event().await {
-            FeedEvent::Opened { subscription } => subscription,
+            FeedEvent::Opened { subscription, .. } => subscription,
             other => panic!("expected Opened, got {other:?}"),
         }
     }
@@ -92,18 +95,27 @@ impl Feed {
 
     pub(crate) async fn connect_failed(&mut self) -> (String, u32, u64) {
         match self.event().await {
-            FeedEvent::ConnectFailed { reason, attempt, retry_in_ms } => (reason, attempt, retry_in_ms),
+            FeedEvent::ConnectFailed { reason, attempt, retry_in_ms, .. } => (reason, attempt, retry_in_ms),
             other => panic!("expected ConnectFailed, got {other:?}"),
         }
     }
 
-    pub(crate) async fn ended(running: JoinHandle<Ended>) -> Ended {
-        tokio::time::timeout(DEADLINE, running).await.expect("ends within the deadline").expect("no panic")
+    /// The last event, and that it is the last.
+    pub(crate) async fn gave_up(mut self) -> String {
+        let FeedEvent::GaveUp { reason } = self.event().await else { panic!("expected GaveUp") };
+        assert!(self.events.recv().await.is_none(), "nothing follows");
+        assert_eq!(self.handle.status().borrow().gave_up.as_deref(), Some(reason.as_str()));
+        Self::ended(self.running).await;
+        reason
     }
 
-    pub(crate) async fn stop(self) -> Ended {
+    pub(crate) async fn ended(running: JoinHandle<()>) {
+        tokio::time::timeout(DEADLINE, running).await.expect("ends within the deadline").expect("no panic");
+    }
+
+    pub(crate) async fn stop(self) {
         tokio::time::timeout(DEADLINE, self.handle.stop()).await.expect("stops within the deadline");
-        self.running.await.expect("no panic")
+        self.running.await.expect("no panic");
     }
 }
 
@@ -137,16 +149,21 @@ impl Listening {
 
     /// Upgrades by hand, for servers that send bytes no library would.
     pub(crate) async fn raw(&self) -> TcpStream {
+        self.answering(GOOD_ANSWER).await.0
+    }
+
+    /// Answers the upgrade with `answer`, in which `ACCEPT` stands for the right key; also returns the request.
+    pub(crate) async fn answering(&self, answer: impl AsRef<[u8]>) -> (TcpStream, String) {
         let mut tcp = self.tcp().await;
         let head = request_head(&mut tcp).await;
         let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).expect("a key");
         let accept = derive_accept_key(key.trim().as_bytes());
-        let answer = format!(
-            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Accept: {accept}\r\n\r\n"
-        );
-        tcp.write_all(answer.as_bytes()).await.expect("written");
-        tcp
+        let mut answer = answer.as_ref().to_vec();
+        if let Some(at) = answer.windows(6).position(|window| window == b"ACCEPT") {
+            answer.splice(at..at + 6, accept.into_bytes());
+        }
+        tcp.write_all(&answer).await.expect("written");
+        (tcp, head)
     }
 }
 

@@ -9,12 +9,13 @@ use twinfeed_dedup::{Notice, Retention};
 use crate::{
     Epoch,
     event::Event,
+    frame::EndKind,
     meter::{BATCH_RECORDS, LATENCY_SECONDS, Latency, Rate, Stall},
     owner::{Counts, Owner},
     payload::Payload,
     port::{Committed, Failure, Now, Remedy, Sight},
     record::OutRecord,
-    report::{DropReason, FailoverReason, ReconnectReason, Role, Takeover, Tally, WriterReport},
+    report::{DropReason, FailoverReason, Role, Takeover, Tally, WriterReport},
     settings::Settings,
     standby::Standby,
     words::{describe, same_but_for_figures, subscription},
@@ -267,13 +268,13 @@ impl Account {
         self.event("subscription.opened", format!("subscription {subscription:016x} is connected"), &[], now);
     }
 
-    pub(crate) fn subscription_lost(&mut self, reason: &str, now: Now) {
-        self.report.tally.reconnects[ReconnectReason::Closed as usize] += 1;
+    pub(crate) fn subscription_lost(&mut self, kind: EndKind, reason: &str, now: Now) {
+        self.report.tally.reconnects[kind as usize] += 1;
         self.event("subscription.lost", format!("the feed connection ended: {reason}"), &[], now);
     }
 
-    pub(crate) fn connect_failed(&mut self, reason: &str, attempt: u32, retry_in_ms: u64, now: Now) {
-        self.report.tally.reconnects[ReconnectReason::Connect as usize] += 1;
+    pub(crate) fn connect_failed(&mut self, kind: EndKind, (reason, attempt): (&str, u32), retry_in_ms: u64, now: Now) {
+        self.report.tally.reconnects[kind as usize] += 1;
         // The first and every tenth: a feed that is down for an hour must not flood the log.
         if attempt == 1 || attempt.is_multiple_of(10) {
             let text = format!("attempt {attempt}: {reason}; next in {retry_in_ms} ms");
@@ -281,12 +282,10 @@ impl Account {
         }
     }
 
-    /// The session does not try again: the connector has failed, whatever its twin does.
-    pub(crate) fn feed_gave_up(&mut self, reason: &str, now: Now) {
-        let text =
-            format!("the subscription gave up: {reason}; resume or restart the connector once the cause is gone");
-        self.event("writer.failed", text.clone(), &[], now);
-        self.feed_failed = Some(text);
+    /// The session is over: the connector has failed, whatever its twin does.
+    pub(crate) fn gave_up(&mut self, reason: &str, now: Now) {
+        self.event("subscription.gave_up", reason.to_owned(), &[], now);
+        self.feed_failed = Some(format!("the subscription gave up: {reason}"));
         self.settle_failure();
     }
 

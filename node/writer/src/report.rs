@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use twinfeed_dedup::MergeStatus;
 
-use crate::{Epoch, NodeId, meter::Histogram};
+use crate::{Epoch, NodeId, frame::EndKind, meter::Histogram};
 
 /// Role of a node for one writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -26,6 +26,15 @@ pub struct SubscriptionReport {
     pub last_error: String,
     /// Without user info and query.
     pub url: String,
+    /// When a message last came, on this connection or one before; 0 before the first. Keep-alives do not count.
+    #[serde(default)]
+    pub last_message_ms: u64,
+    /// Empty messages so far, which are never records.
+    #[serde(default)]
+    pub keep_alives: u64,
+    /// It will not connect again; the reason.
+    #[serde(default)]
+    pub gave_up: Option<String>,
 }
 
 /// How one writer fares at one node.
@@ -99,15 +108,6 @@ pub enum DropReason {
     Oversize,
 }
 
-/// Why a connection ended or was not made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReconnectReason {
-    /// A connection that had been made ended.
-    Closed,
-    /// An attempt failed.
-    Connect,
-}
-
 /// Why another node became the owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailoverReason {
@@ -137,8 +137,8 @@ pub struct Tally {
     pub received: u64,
     pub received_bytes: u64,
     pub last_received_at_ns: u64,
-    /// By [`ReconnectReason`].
-    pub reconnects: [u64; 2],
+    /// Connections that ended or could not be made, by [`EndKind`].
+    pub reconnects: [u64; EndKind::ALL.len()],
     /// By [`DropReason`].
     pub dropped: [u64; 2],
     /// Frames that became a message.
@@ -165,8 +165,4 @@ pub struct Tally {
 
 impl DropReason {
     pub const ALL: [Self; 2] = [Self::BufferFull, Self::Oversize];
-}
-
-impl ReconnectReason {
-    pub const ALL: [Self; 2] = [Self::Closed, Self::Connect];
 }

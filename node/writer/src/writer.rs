@@ -174,7 +174,7 @@ impl Writer {
 
     fn fed(&mut self, event: FeedEvent, now: Now) {
         match event {
-            FeedEvent::Opened { subscription } => {
+            FeedEvent::Opened { subscription, .. } => {
                 let id = self.numbering.opened(subscription);
                 self.account.subscription_opened(subscription, now);
                 match &mut self.phase {
@@ -184,14 +184,14 @@ impl Writer {
                     Phase::Deposed => {}
                 }
             }
-            FeedEvent::Closed { reason, .. } => {
-                self.account.subscription_lost(&reason, now);
+            FeedEvent::Closed { kind, reason, .. } => {
+                self.account.subscription_lost(kind, &reason, now);
                 self.disconnected(now);
             }
-            FeedEvent::ConnectFailed { reason, attempt, retry_in_ms } => {
-                self.account.connect_failed(&reason, attempt, retry_in_ms, now);
+            FeedEvent::ConnectFailed { kind, reason, attempt, retry_in_ms } => {
+                self.account.connect_failed(kind, (&reason, attempt), retry_in_ms, now);
             }
-            FeedEvent::GaveUp { reason } => self.account.feed_gave_up(&reason, now),
+            FeedEvent::GaveUp { reason } => self.account.gave_up(&reason, now),
             FeedEvent::Frames { subscription, frames } => {
                 let bytes = frames.iter().map(|frame| frame.payload.len()).sum();
                 self.account.received(frames.len(), bytes, now);

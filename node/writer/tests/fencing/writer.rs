@@ -12,7 +12,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use twinfeed_dedup::{Fingerprint, RecordId, SubscriptionId, TailRecord};
 use twinfeed_writer::event::Event as Told;
-use twinfeed_writer::frame::{FeedEvent, Frame};
+use twinfeed_writer::frame::{EndKind, FeedEvent, Frame};
 use twinfeed_writer::record::OutRecord;
 use twinfeed_writer::relay::{OwnerMessage, StandbyMessage};
 use twinfeed_writer::report::Role;
@@ -336,13 +336,13 @@ impl Writer {
 
     pub(crate) fn connected(&mut self, socket: u64, net: &mut Net) {
         self.socket = Some(socket);
-        self.step(twinfeed_writer::Input::Fed(FeedEvent::Opened { subscription: socket }), net);
+        self.step(twinfeed_writer::Input::Fed(FeedEvent::Opened { subscription: socket, connect_ms: 1 }), net);
     }
 
     pub(crate) fn disconnected(&mut self, net: &mut Net) {
         let Some(subscription) = self.socket.take() else { return };
         let reason = "the server closed the connection".to_owned();
-        self.step(twinfeed_writer::Input::Fed(FeedEvent::Closed { subscription, reason }), net);
+        self.step(twinfeed_writer::Input::Fed(FeedEvent::Closed { subscription, kind: EndKind::Closed, reason }), net);
         net.after_ms((10.0, 120.0), Event::To(self.actor, Input::Connect));
     }
 
