@@ -16,5 +16,5 @@ mod restart;
 mod status;
 mod watch;
 
-pub use admin::Admin;
+pub use admin::{Admin, Limits};
 pub use events::EventLog;

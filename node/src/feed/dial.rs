@@ -60,7 +60,9 @@ pub(super) type Socket = WebSocketStream<Guarded<Box<dyn Bytestream>>>;
 
 /// Opens a connection to `url` as `spec` wants it.
 pub(super) async fn dial(url: &FeedUrl, spec: &FeedSpec, options: &DialOptions) -> Result<Socket, Error> {
-    let endpoint = Endpoint::parse(&options.secrets.resolve(&url.text).await?).map_err(Error::Unusable)?;
+    // Neither the URL nor what is wrong with it is shown once its references are resolved.
+    let endpoint = Endpoint::parse(&options.secrets.resolve(&url.text).await?)
+        .map_err(|_| Error::Unusable(format!("{} is no URL once its references are resolved", url.public)))?;
     let request = request(&endpoint, spec, &options.secrets).await?;
     let mut messages = Vec::with_capacity(spec.subscription_messages.len());
     for message in &spec.subscription_messages {
@@ -183,7 +185,7 @@ async fn request(endpoint: &Endpoint, spec: &FeedSpec, secrets: &SecretSources) 
     let scheme = if endpoint.secure { "wss" } else { "ws" };
     let uri = format!("{scheme}://{}{}", endpoint.authority, endpoint.path_and_query);
     let mut request =
-        uri.into_client_request().map_err(|_| Error::Unusable(format!("{} cannot be requested", endpoint.public())))?;
+        uri.into_client_request().map_err(|_| Error::Unusable("the URL cannot be requested".to_owned()))?;
     for (name, value) in &spec.headers {
         let unusable = |what: &str| Error::Unusable(format!("header {name}: {what}"));
         let key = HeaderName::from_bytes(name.as_bytes()).map_err(|_| unusable("bad name"))?;
