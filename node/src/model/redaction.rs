@@ -54,7 +54,7 @@ pub fn redacted_config(config: &Config) -> Config {
 fn redacted_value(key: &str, value: &str) -> String {
     match key {
         keys::WEBSOCKET_URL | keys::SECONDARY_URL => public_url(value.trim()),
-        keys::HEADERS => value.split(',').map(redacted_header).collect::<Vec<_>>().join(","),
+        keys::HEADERS => redacted_pairs(value),
         keys::HEADERS_JSON => redacted_headers(value),
         keys::SUBSCRIPTION_MESSAGE => redacted_message(value),
         keys::SUBSCRIPTION_MESSAGES => redacted_messages(value),
@@ -71,14 +71,24 @@ fn unless_reference(value: &str) -> String {
     if value.is_empty() || Secret::new(value.trim()).is_reference() { value.into() } else { HIDDEN.into() }
 }
 
-fn redacted_header(pair: &str) -> String {
-    match pair.split_once(':') {
-        Some((name, value)) if is_secret_header(name, value.trim()) => format!("{name}:{HIDDEN}"),
-        Some(_) => pair.to_owned(),
-        // What stands behind a comma inside a value: nobody knows of which.
-        None if looks_like_token(pair.trim()) => HIDDEN.into(),
-        None => pair.to_owned(),
+/// Headers as `name:value,name:value`. What stands behind a comma inside a value is as secret as what is before it.
+fn redacted_pairs(text: &str) -> String {
+    let mut shown = Vec::new();
+    let mut secret = false;
+    for pair in text.split(',') {
+        let header =
+            pair.split_once(':').filter(|(name, _)| http::HeaderName::from_bytes(name.trim().as_bytes()).is_ok());
+        secret = match header {
+            Some((name, value)) => is_secret_header(name, value.trim()),
+            None => secret || looks_like_token(pair.trim()),
+        };
+        shown.push(match header {
+            Some((name, _)) if secret => format!("{name}:{HIDDEN}"),
+            None if secret && !pair.trim().is_empty() => HIDDEN.to_owned(),
+            _ => pair.to_owned(),
+        });
     }
+    shown.join(",")
 }
 
 fn is_secret_header(name: &str, value: &str) -> bool {
@@ -114,12 +124,16 @@ fn redacted_headers(text: &str) -> String {
 fn redacted_messages(text: &str) -> String {
     let Ok(Value::Array(mut messages)) = serde_json::from_str::<Value>(text) else { return redacted_message(text) };
     // Words sent one by one may be a login, too: `["login", "name", "password"]`.
-    let login = messages.iter().any(|message| message.as_str().is_some_and(is_login_word));
+    let login = messages.iter().position(is_login_word);
     let mut hidden = false;
-    for message in &mut messages {
+    for (index, message) in messages.iter_mut().enumerate() {
         match message {
             Value::String(text) => {
-                let shown = if login && !is_login_word(text) { HIDDEN.to_owned() } else { redacted_message(text) };
+                let shown = match login {
+                    Some(login) if login == index => text.clone(),
+                    Some(_) => unless_reference(text),
+                    None => redacted_message(text),
+                };
                 hidden |= shown != *text;
                 *text = shown;
             }
@@ -131,7 +145,7 @@ fn redacted_messages(text: &str) -> String {
 
 /// A subscription message with what is secret in it hidden; unchanged if nothing is.
 fn redacted_message(text: &str) -> String {
-    if Secret::new(text.trim()).is_reference() || is_login_word(text) {
+    if Secret::new(text.trim()).is_reference() {
         return text.to_owned();
     }
     match serde_json::from_str::<Value>(text) {
@@ -148,12 +162,11 @@ fn redacted_message(text: &str) -> String {
     }
 }
 
-/// A single word that names a login, and so is no secret itself.
-fn is_login_word(text: &str) -> bool {
-    text.len() < 20
-        && !text.is_empty()
-        && text.chars().all(|c| c.is_ascii_alphabetic() || c == '_')
-        && names_login(text)
+/// A word that does nothing but name a login, and so is no secret itself.
+fn is_login_word(value: &Value) -> bool {
+    const WORDS: [&str; 9] =
+        ["auth", "authenticate", "authentication", "authorize", "identify", "login", "logon", "signin", "sign_in"];
+    value.as_str().is_some_and(|text| WORDS.contains(&text.to_ascii_lowercase().as_str()))
 }
 
 /// Hides secret values in place, or `all` of them, and says whether there were any.
@@ -170,11 +183,11 @@ fn hide(value: &mut Value, all: bool) -> bool {
             hidden
         }
         Value::Array(values) => {
-            let login = values.iter().any(|value| value.as_str().is_some_and(is_login_word));
+            let login = values.iter().position(is_login_word);
             let mut hidden = false;
-            for value in values {
-                if !value.as_str().is_some_and(is_login_word) {
-                    hidden |= hide(value, all || login);
+            for (index, value) in values.iter_mut().enumerate() {
+                if login != Some(index) {
+                    hidden |= hide(value, all || login.is_some());
                 }
             }
             hidden
@@ -213,7 +226,7 @@ fn is_operation(name: &str) -> bool {
 /// Whether a member says that its message is a login, be it in a header beside the body.
 fn is_login(name: &str, value: &Value) -> bool {
     match value {
-        Value::String(text) => is_operation(name) && names_login(text),
+        Value::String(text) => is_login_word(value) || (is_operation(name) && names_login(text)),
         Value::Object(members) => members.iter().any(|(name, value)| is_login(name, value)),
         _ => false,
     }
@@ -271,6 +284,7 @@ mod tests {
             r#"{"type":"subscribe","channel":"full","key":"CANARY","passphrase":"CANARY","timestamp":"1"}"#,
             r#"{"data":"{\"op\":\"auth\",\"args\":[\"CANARY\"]}"}"#,
             r#"{"login":{"user":"CANARY","n":["CANARY"]}}"#,
+            r#"{"a":"authenticate","p":["CANARY"]}"#,
             "AUTH CANARY CANARY",
             r#"42["authenticate",{"x":"CANARY"}]"#,
             "CANARYabcdefghij1234567890",
@@ -281,7 +295,7 @@ mod tests {
             let text = shown(keys::SUBSCRIPTION_MESSAGES, &list);
             assert!(!text.contains("CANARY") && !text.contains("1700000000"), "{list}: {text}");
         }
-        let words = shown(keys::SUBSCRIPTION_MESSAGES, r#"["login","CANARY","CANARY"]"#);
+        let words = shown(keys::SUBSCRIPTION_MESSAGES, r#"["login","CANARY","mypassword"]"#);
         assert_eq!(words, r#"["login","[hidden]","[hidden]"]"#);
     }
 
@@ -301,6 +315,8 @@ mod tests {
 
     #[test]
     fn headers_that_carry_a_credential_are_hidden_whatever_their_name() {
+        let commas = r#"Authorization: Digest a="x",response="CANARY",b c:CANARY,X-Plain:seen,x"#;
+        assert_eq!(shown(keys::HEADERS, commas), "Authorization:[hidden],[hidden],[hidden],X-Plain:seen,x");
         let headers =
             "X-Plain:seen,X-Odd: Bearer CANARY,Cookie:a=CANARY,Sec-WebSocket-Protocol: CANARYabc1234567890xyz";
         let text = shown(keys::HEADERS, headers);

@@ -65,7 +65,11 @@ impl Reader<'_> {
     fn header(&mut self, key: &str, name: &str, value: &str, headers: &mut Vec<(String, Secret)>) {
         let (name, value) = (name.trim(), Secret::new(value.trim()));
         if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
-            self.error(key, format!("Invalid header name {name:?}"), "use letters, digits and `-`");
+            self.error(
+                key,
+                "Invalid header name",
+                "use letters, digits and `-`; a value with a comma goes into twinfeed.websocket.headers",
+            );
         } else if forbidden_header(name) {
             let message = format!("Header {name} belongs to the upgrade itself and cannot be set");
             self.error(key, message, "leave it out");
