@@ -9,19 +9,24 @@ mod reference;
 mod source;
 
 use std::{
-    collections::BTreeMap,
-    env, fmt, fs, io,
+    env, fs, io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use thiserror::Error;
 
-use crate::telemetry::logging;
+use crate::{
+    model::{
+        connector::Config,
+        secret::{PROVIDERS, Secret},
+    },
+    telemetry::logging,
+};
 
 use check::Checker;
 pub use command::{Command, run};
-pub use reference::{document, variables};
+pub use reference::{document, paths, variables};
 pub use source::Problem;
 use source::Values;
 
@@ -41,6 +46,8 @@ pub struct NodeConfig {
     pub cluster: Cluster,
     pub listen: Listen,
     pub kafka: Kafka,
+    pub feeds: Feeds,
+    pub secrets: Secrets,
     pub log: logging::Options,
     pub limits: Limits,
 }
@@ -76,18 +83,24 @@ pub struct Listen {
 }
 
 /// How Kafka is reached.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kafka {
     pub bootstrap: String,
-    /// May hold passwords: never printed as they are.
-    pub properties: BTreeMap<String, String>,
+    /// References are not resolved yet.
+    pub properties: Config,
 }
 
-impl fmt::Debug for Kafka {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let properties = reference::redacted(&self.properties);
-        f.debug_struct("Kafka").field("bootstrap", &self.bootstrap).field("properties", &properties).finish()
-    }
+/// What connectors may read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Feeds {
+    pub allow_private: bool,
+}
+
+/// What references may name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Secrets {
+    pub env_prefix: String,
+    pub file_root: PathBuf,
 }
 
 /// Bounds of the node as a whole.
@@ -208,7 +221,12 @@ fn build(checker: &mut Checker<'_>) -> NodeConfig {
             advertise_internal: checker.text("listen.advertise_internal"),
             advertise_admin: checker.text("listen.advertise_admin"),
         },
-        kafka: Kafka { bootstrap: checker.text("kafka.bootstrap"), properties: checker.properties("kafka.properties") },
+        kafka: Kafka { bootstrap: checker.text("kafka.bootstrap"), properties: kafka_properties(checker) },
+        feeds: Feeds { allow_private: checker.text("feeds.allow_private") == "true" },
+        secrets: Secrets {
+            env_prefix: checker.text("secrets.env_prefix"),
+            file_root: PathBuf::from(checker.text("secrets.file_root")),
+        },
         log: logging::Options {
             filter: checker.text("log.filter"),
             format: match checker.text("log.format").as_str() {
@@ -224,6 +242,18 @@ fn build(checker: &mut Checker<'_>) -> NodeConfig {
             shutdown_grace: checker.duration("limits.shutdown_grace"),
         },
     }
+}
+
+/// A reference that nobody resolves would be sent to Kafka as it stands.
+fn kafka_properties(checker: &mut Checker<'_>) -> Config {
+    let properties = Config::from(checker.properties("kafka.properties"));
+    for (name, value) in &properties {
+        if let Some(why) = Secret::new(value.as_str()).bad_reference() {
+            let list = PROVIDERS.map(|name| format!("${{{name}:…}}")).join(" and ");
+            checker.problem("kafka.properties", format!("`{name}`: {why}; the providers that exist are {list}"));
+        }
+    }
+    properties
 }
 
 /// Other nodes must be able to call an advertised address: it is the member list's, or a listener's that is not a wildcard.

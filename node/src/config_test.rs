@@ -24,7 +24,9 @@ fn nothing_at_all_is_a_cluster_of_one_on_loopback() {
     assert_eq!(config.listen.advertise_internal, "127.0.0.1:7400");
     assert_eq!(config.listen.advertise_admin, "127.0.0.1:9090");
     assert_eq!(config.cluster.heartbeat, Duration::from_millis(100));
-    assert_eq!(config.limits.internal_message_bytes_max, 16 << 20);
+    assert_eq!(config.limits.internal_message_bytes_max, 72 << 20);
+    assert!(config.feeds.allow_private);
+    assert_eq!(config.secrets.env_prefix, "TWINFEED_SECRET_");
     assert!(warnings.is_empty(), "{warnings:?}");
 }
 
@@ -61,7 +63,7 @@ fn every_problem_is_reported_at_once_with_its_line() {
         "line 5: cluster.heartbeat: `5` is no duration: write a number with a unit, such as 250ms or 5s",
         "TWINFEED_LISTEN__HTTP: listen.http: `nowhere` is no address: write host:port, IPv6 as [::1]:port",
         "line 10: log.format: must be one of auto, text, json",
-        "line 8: limits.admin_message_bytes_max: 1073741824 is out of bounds: 65536 to 67108864",
+        "line 8: limits.admin_message_bytes_max: 1073741824 is out of bounds: 1048576 to 67108864",
     ];
     assert_eq!(problems, expected);
 }
@@ -130,6 +132,45 @@ fn kafka_properties_are_texts_with_or_without_quotes_and_passwords_stay_hidden()
     let same =
         fine("", &[("TWINFEED_KAFKA__PROPERTIES", "security.protocol=sasl_ssl; sasl.password=hunter2;linger.ms=1")]);
     assert_eq!(same.config.kafka.properties, *properties);
+}
+
+#[test]
+fn security_of_kafka_is_hidden_unless_it_is_known_to_be_harmless() {
+    let text = "[kafka.properties]\n\"security.protocol\" = \"ssl\"\n\"ssl.key.pem\" = \"hunter2\"\n\
+                \"ssl.keystore.key\" = \"hunter2\"\n\"sasl.username\" = \"hunter2\"\n\"ssl.ca.location\" = \"/ca\"\n\
+                \"sasl.password\" = \"${file:/etc/twinfeed/secrets/kafka}\"\n";
+    let loaded = fine(text, &[]);
+    let shown = format!("{:?}\n{}", loaded.config, loaded.effective());
+    assert!(!shown.contains("hunter2"), "{shown}");
+    for visible in ["/ca", "${file:/etc/twinfeed/secrets/kafka}"] {
+        assert!(shown.contains(visible), "{visible}: {shown}");
+    }
+}
+
+#[test]
+fn references_of_providers_that_do_not_exist_are_refused() {
+    let problems = problems("[kafka.properties]\n\"sasl.password\" = \"${vault:kafka:pw}\"\n", &[]);
+    assert!(problems[0].contains("`sasl.password`: ${vault:…} names no provider"), "{problems:?}");
+    assert!(problems[0].contains("${env:…} and ${file:…}"), "{problems:?}");
+}
+
+#[test]
+fn what_feeds_and_references_may_reach_is_configured() {
+    let text = "feeds.allow_private = false\n[secrets]\nenv_prefix = \"FEEDS_\"\nfile_root = \"/run/secrets\"\n";
+    let config = fine(text, &[]).config;
+    assert!(!config.feeds.allow_private);
+    assert_eq!(
+        (config.secrets.env_prefix.as_str(), config.secrets.file_root),
+        ("FEEDS_", PathBuf::from("/run/secrets"))
+    );
+    assert_eq!(problems("feeds.allow_private = \"maybe\"\nsecrets.env_prefix = \"\"\n", &[]).len(), 2);
+}
+
+#[test]
+fn variables_that_hold_secrets_of_connectors_are_no_keys() {
+    fine("", &[("TWINFEED_SECRET_FEED__KEY", "x")]);
+    fine("", &[("TWINFEED_SECRETS__ENV_PREFIX", "TWINFEED_FEEDS_"), ("TWINFEED_FEEDS__KEY", "x")]);
+    assert_eq!(problems("", &[("TWINFEED_FEEDS__KEY", "x")]).len(), 1);
 }
 
 #[test]

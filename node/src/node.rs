@@ -63,12 +63,6 @@ pub fn run(args: &Args) -> ExitCode {
             return ExitCode::from(config::EXIT_CODE);
         }
     };
-    let mut kafka = kafka::Options::new(ClusterId::default(), &loaded.config.kafka.bootstrap);
-    kafka.properties.clone_from(&loaded.config.kafka.properties);
-    if let Err(error) = kafka.check() {
-        complain(&error);
-        return ExitCode::from(config::EXIT_CODE);
-    }
     if let Err(error) = telemetry::logging::init(&loaded.config.log) {
         complain(&error);
         return ExitCode::from(config::EXIT_CODE);
@@ -81,11 +75,16 @@ pub fn run(args: &Args) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let mut config = loaded.config;
+    if let Err(why) = runtime.block_on(settle_kafka(&mut config)) {
+        eprintln!("error: {why}");
+        return ExitCode::from(config::EXIT_CODE);
+    }
     let stop = CancellationToken::new();
     if args.exit_with_stdin {
         stop_with_stdin(stop.clone());
     }
-    let outcome = runtime.block_on(live(loaded.config, stop));
+    let outcome = runtime.block_on(live(config, stop));
     runtime.shutdown_background();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -95,6 +94,16 @@ pub fn run(args: &Args) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Puts what references name into the properties for Kafka, and checks them.
+async fn settle_kafka(config: &mut NodeConfig) -> Result<(), String> {
+    let sources = dial_options(config).secrets;
+    let resolved = sources.resolve_all(&config.kafka.properties).await;
+    config.kafka.properties = resolved.map_err(|why| format!("kafka.properties: {why}"))?;
+    let mut options = kafka::Options::new(ClusterId::default(), &config.kafka.bootstrap);
+    options.properties.clone_from(&config.kafka.properties);
+    options.check().map_err(|error| error.to_string())
 }
 
 /// Prints an error with its causes, for people.
@@ -212,15 +221,16 @@ async fn start(
         suspects,
         view: view.clone(),
         on_event: Box::new(move |event| heard.record(event)),
+        message_bytes_max: config.limits.internal_message_bytes_max,
     };
     let relay = RelayServer { accepts: accepts(raft.clone()), registry, spawner: spawner.clone() };
-    let routes = routes.add_service(relay_service(relay)).add_service(
+    let routes = routes.add_service(relay_service(relay, config)).add_service(
         PresenceServiceServer::new(PresenceServer::new(raft.clone(), coordination, spawner.clone()))
             .max_decoding_message_size(config.limits.internal_message_bytes_max)
             .max_encoding_message_size(config.limits.internal_message_bytes_max),
     );
     metrics.derive_from(facts(raft.clone(), worker.reports(), view.subscribe()));
-    let admin = Admin::new(raft.clone(), view.subscribe(), events);
+    let admin = Admin::new(raft.clone(), view.subscribe(), events, admin_limits(config));
 
     spawner.spawn(TaskKind::InternalServer, "internal listener", |stop| serve(listeners.internal, routes, stop));
     spawner.spawn(TaskKind::Membership, "membership", |_| async move { Ok(driver.run().await?) });
@@ -240,10 +250,32 @@ async fn start(
     Ok(Running { raft, leaving, ready })
 }
 
-fn relay_service(relay: RelayServer) -> RelayServiceServer<RelayServer> {
+fn relay_service(relay: RelayServer, config: &NodeConfig) -> RelayServiceServer<RelayServer> {
     RelayServiceServer::new(relay)
-        .max_decoding_message_size(relay::MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(relay::MESSAGE_BYTES_MAX)
+        .max_decoding_message_size(config.limits.internal_message_bytes_max)
+        .max_encoding_message_size(config.limits.internal_message_bytes_max)
+}
+
+fn admin_limits(config: &NodeConfig) -> api::Limits {
+    api::Limits {
+        message_bytes_max: config.limits.admin_message_bytes_max,
+        relayed_bytes_max: config.limits.internal_message_bytes_max.saturating_sub(relay::OVERHEAD_BYTES_MAX),
+    }
+}
+
+/// What the node decides about the feeds of its connectors.
+fn dial_options(config: &NodeConfig) -> feed::DialOptions {
+    feed::DialOptions {
+        addresses: match config.feeds.allow_private {
+            true => feed::AddressPolicy::PrivateAllowed,
+            false => feed::AddressPolicy::PublicOnly,
+        },
+        secrets: feed::SecretSources {
+            env_prefix: config.secrets.env_prefix.clone(),
+            file_root: config.secrets.file_root.clone(),
+        },
+        ..feed::DialOptions::default()
+    }
 }
 
 fn settings(config: &NodeConfig, unsent_events: mpsc::Sender<Event>) -> Settings {
@@ -251,7 +283,8 @@ fn settings(config: &NodeConfig, unsent_events: mpsc::Sender<Event>) -> Settings
         node: config.name.clone(),
         bootstrap: config.kafka.bootstrap.clone(),
         kafka_properties: config.kafka.properties.clone(),
-        dial: feed::DialOptions::default(),
+        message_bytes_max: config.limits.internal_message_bytes_max,
+        dial: dial_options(config),
         emit: Arc::new(move |event: Event| emit(&unsent_events, event)),
     }
 }
@@ -290,6 +323,7 @@ fn raft_options(config: &NodeConfig) -> raft::Options {
         cluster_name: config.cluster.name.clone(),
         heartbeat_ms: ms(config.cluster.heartbeat),
         election_ms: (ms(config.cluster.election_min), ms(config.cluster.election_max)),
+        message_bytes_max: config.limits.internal_message_bytes_max,
         ..raft::Options::default()
     }
 }
@@ -381,4 +415,97 @@ async fn asked_to_stop() {
         return std::future::pending().await;
     };
     tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = r#"
+        name = "n1"
+        data_dir = "/data"
+        zone = "rack-a"
+        [cluster]
+        name = "prod"
+        members = ["n1=10.0.0.1:7400", "n2=10.0.0.2:7400", "n3=10.0.0.3:7400"]
+        heartbeat = "50ms"
+        election_min = "200ms"
+        election_max = "250ms"
+        dead_after = "900ms"
+        [listen]
+        internal = "127.0.0.1:0"
+        admin = "127.0.0.1:0"
+        http = "127.0.0.1:0"
+        advertise_internal = "10.0.0.1:7400"
+        advertise_admin = "10.0.0.1:9090"
+        [kafka]
+        bootstrap = "k1:9092,k2:9092"
+        properties = { "security.protocol" = "ssl", "client.id" = "a-${env:CARGO_PKG_NAME}" }
+        [feeds]
+        allow_private = false
+        [secrets]
+        env_prefix = "CARGO_PKG_N"
+        file_root = "/run/secrets"
+        [limits]
+        internal_message_bytes_max = "32MiB"
+        admin_message_bytes_max = "2MiB"
+    "#;
+
+    fn loaded(text: &str) -> NodeConfig {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), text).expect("written");
+        config::load(Some(file.path())).expect("valid").config
+    }
+
+    #[test]
+    fn every_key_of_the_cluster_reaches_raft() {
+        let config = loaded(FILE);
+        let raft = raft_options(&config);
+        assert_eq!((raft.name.as_str(), raft.zone.as_str(), raft.cluster_name.as_str()), ("n1", "rack-a", "prod"));
+        assert_eq!(raft.data_dir, PathBuf::from("/data"));
+        assert_eq!(raft.initial_members.len(), 3);
+        assert_eq!((raft.heartbeat_ms, raft.election_ms), (50, (200, 250)));
+        assert_eq!(raft.internal_address, "10.0.0.1:7400");
+        assert_eq!(raft.admin_address, "10.0.0.1:9090");
+        assert_eq!(raft.message_bytes_max, 32 << 20);
+        assert_eq!(admin_limits(&config).message_bytes_max, 2 << 20);
+        assert_eq!(admin_limits(&config).relayed_bytes_max, 28 << 20);
+    }
+
+    #[tokio::test]
+    async fn every_key_of_kafka_and_the_feeds_reaches_the_writers() {
+        let mut config = loaded(FILE);
+        settle_kafka(&mut config).await.expect("what is referred to exists");
+        let settings = settings(&config, mpsc::channel(1).0);
+        assert_eq!(settings.bootstrap, "k1:9092,k2:9092");
+        assert_eq!(settings.kafka_properties["client.id"], "a-twinfeed-node");
+        assert_eq!(settings.kafka_properties["security.protocol"], "ssl");
+        assert_eq!(settings.message_bytes_max, 32 << 20);
+        assert_eq!(settings.dial.addresses, feed::AddressPolicy::PublicOnly);
+        assert_eq!(settings.dial.secrets.env_prefix, "CARGO_PKG_N");
+        assert_eq!(settings.dial.secrets.file_root, PathBuf::from("/run/secrets"));
+        config.kafka.properties.insert("client.id".to_owned(), "${env:CARGO_PKG_NONE}".to_owned());
+        assert!(settle_kafka(&mut config).await.expect_err("unset").contains("client.id"));
+        config.kafka.properties = [("linger.ms".to_owned(), "1".to_owned())].into();
+        assert!(settle_kafka(&mut config).await.expect_err("not allowed").contains("linger.ms"));
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_cannot_be_bound_names_its_key() {
+        let mut config = loaded(FILE);
+        let taken = Listeners::bind(&config).await.expect("three free ports");
+        for (key, listener) in [("internal", &taken.internal), ("admin", &taken.admin), ("http", &taken.http)] {
+            let address = listener.local_addr().expect("bound").to_string();
+            let mut other = config.listen.clone();
+            match key {
+                "internal" => other.internal = address,
+                "admin" => other.admin = address,
+                _ => other.http = address,
+            }
+            std::mem::swap(&mut config.listen, &mut other);
+            let refused = Listeners::bind(&config).await.err().expect("the port is in use").to_string();
+            assert!(refused.contains(&format!("listen.{key}")), "{refused}");
+            config.listen = other;
+        }
+    }
 }

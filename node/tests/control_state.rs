@@ -21,7 +21,7 @@ fn name() -> impl Strategy<Value = String> {
 }
 
 fn config() -> impl Strategy<Value = Config> {
-    let small = proptest::collection::btree_map(any::<String>(), any::<String>(), 0..3);
+    let small = proptest::collection::btree_map(any::<String>(), any::<String>(), 0..3).prop_map(Config::from);
     prop_oneof![9 => small, 1 => Just(Config::from([("big".to_owned(), "x".repeat(256 * 1024))]))]
 }
 

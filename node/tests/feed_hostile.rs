@@ -7,9 +7,15 @@ mod feed_kit;
 
 use std::time::Duration;
 
-use feed_kit::{DEADLINE, Feed, GOOD_ANSWER, Listening, QUICK, listen, request_head, texts};
-use tokio::{io::AsyncWriteExt, net::TcpStream};
-use twinfeed_node::model::frame::FeedEvent;
+use feed_kit::{DEADLINE, Feed, GOOD_ANSWER, Listening, QUICK, listen, request_head, subscription, texts};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpSocket, TcpStream},
+};
+use twinfeed_node::{
+    feed::{AddressPolicy, SecretSources},
+    model::frame::FeedEvent,
+};
 
 const SHORT_UPGRADE: [(&str, &str); 1] = [("twinfeed.websocket.upgrade.timeout.ms", "150")];
 const SMALL_MESSAGES: [(&str, &str); 1] = [("twinfeed.websocket.message.bytes.max", "1024")];
@@ -44,6 +50,24 @@ where
 async fn a_server_that_hangs_in_the_upgrade_is_left() {
     let reason = hostile(&SHORT_UPGRADE, async |server| Some(server.tcp().await)).await;
     assert!(reason.starts_with("the websocket upgrade took longer than 150 ms"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_connect_that_nobody_answers_is_left() {
+    let full = TcpSocket::new_v4().expect("a socket");
+    full.bind("127.0.0.1:0".parse().expect("an address")).expect("bound");
+    let full = full.listen(1).expect("a listener that accepts nothing");
+    let address = full.local_addr().expect("an address");
+    // Its queue is full once a connect hangs.
+    let mut waiting = Vec::new();
+    while let Ok(connected) = tokio::time::timeout(Duration::from_millis(300), TcpStream::connect(address)).await {
+        waiting.push(connected.expect("connected"));
+    }
+    let pairs = [QUICK[0], QUICK[1], ("websocket.connection.timeout.ms", "150")];
+    let mut feed = Feed::start(&format!("ws://{address}/"), &pairs);
+    let (reason, ..) = feed.connect_failed().await;
+    assert!(reason.contains("longer than 150 ms; see websocket.connection.timeout.ms"), "{reason}");
+    feed.stop().await;
 }
 
 #[tokio::test]
@@ -183,6 +207,30 @@ async fn a_link_local_address_is_refused_without_a_dial() {
         assert!(reason.starts_with("refused to connect to ") && reason.contains("a link-local address"), "{reason}");
         feed.stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_private_address_is_refused_where_the_node_allows_public_ones_only() {
+    let server = listen().await;
+    let mut public_only = subscription(&server.url, &QUICK);
+    public_only.dial.addresses = AddressPolicy::PublicOnly;
+    let mut feed = Feed::start_with(public_only, 64);
+    let (reason, ..) = feed.connect_failed().await;
+    assert!(reason.contains("a private or loopback address"), "{reason}");
+    feed.stop().await;
+}
+
+#[tokio::test]
+async fn a_path_that_a_reference_makes_unusable_is_not_shown() {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::write(dir.path().join("key"), "can ary").expect("written");
+    let url = format!("ws://127.0.0.1:1/${{file:{}/key}}", dir.path().display());
+    let mut broken = subscription(&url, &QUICK);
+    broken.dial.secrets = SecretSources { file_root: dir.path().into(), ..SecretSources::default() };
+    let mut feed = Feed::start_with(broken, 64);
+    let (reason, ..) = feed.connect_failed().await;
+    assert!(reason.contains("is no URL once its references are resolved") && !reason.contains("can ary"), "{reason}");
+    feed.stop().await;
 }
 
 #[tokio::test]

@@ -54,6 +54,7 @@ async fn every_connection_carries_headers_and_subscription_and_a_new_id() {
     let mut pairs = QUICK.to_vec();
     pairs.extend([
         ("websocket.headers", "X-A: one,Authorization: overridden"),
+        ("twinfeed.websocket.headers", r#"{"Cookie":"a=b; c=d,e","X-Many":["1","2"]}"#),
         ("websocket.auth.token", token.as_str()),
         ("websocket.subscription.message", r#"{"op":"subscribe"}"#),
         ("twinfeed.websocket.subscription.messages", r#"["second",{"third":3}]"#),
@@ -66,6 +67,8 @@ async fn every_connection_carries_headers_and_subscription_and_a_new_id() {
         let (mut socket, request) = server.websocket().await;
         assert_eq!(request.uri(), "/feed?q=1");
         assert_eq!(request.headers()["x-a"], "one");
+        assert_eq!(request.headers()["cookie"], "a=b; c=d,e");
+        assert_eq!(request.headers().get_all("x-many").iter().collect::<Vec<_>>(), ["1", "2"]);
         let tokens: Vec<_> = request.headers().get_all("authorization").iter().collect();
         assert_eq!(tokens, ["Bearer t0p"]);
         for expected in [r#"{"op":"subscribe"}"#, "second", r#"{"third":3}"#] {

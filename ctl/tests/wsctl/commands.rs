@@ -132,6 +132,17 @@ fn create_turns_flags_into_keys() {
 }
 
 #[test]
+fn a_header_may_hold_a_comma() {
+    let cluster = Cluster::start();
+    let header = "--header=Cookie: a=b; c=d,e";
+    let ended = cluster.wsctl(&["connector", "create", "btc", "--url=wss://a/ws", "--topic=ticks", header]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let request = cluster.facts().created.take().expect("created");
+    assert_eq!(request.config["twinfeed.websocket.headers"], r#"{"Cookie":"a=b; c=d,e"}"#);
+    assert!(!request.config.contains_key("websocket.headers"));
+}
+
+#[test]
 fn create_takes_the_json_of_kafka_connect() {
     let cluster = Cluster::start();
     let directory = tempfile::tempdir().expect("a directory");

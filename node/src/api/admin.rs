@@ -41,20 +41,36 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 /// A client that holds its connection open must not hold up the node's end.
 const DRAIN: Duration = Duration::from_millis(1_500);
 
+/// Bounds of the admin API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest message either way.
+    pub message_bytes_max: usize,
+    /// Largest message of a feed that two nodes can pass on to each other.
+    pub relayed_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { message_bytes_max: 4 * 1024 * 1024, relayed_bytes_max: 64 * 1024 * 1024 }
+    }
+}
+
 /// The admin API of this node. Cheap to clone.
 #[derive(Clone)]
 pub struct Admin {
     pub(super) raft: RaftHandle,
     pub(super) view: watch::Receiver<ClusterView>,
     pub(super) events: EventLog,
+    pub(super) limits: Limits,
     /// Ends every stream of answers.
     pub(super) stop: CancellationToken,
 }
 
 impl Admin {
     /// Joins what the API answers from: Raft, the view that the leader sends to every node, and the event log.
-    pub fn new(raft: RaftHandle, view: watch::Receiver<ClusterView>, events: EventLog) -> Self {
-        Self { raft, view, events, stop: CancellationToken::new() }
+    pub fn new(raft: RaftHandle, view: watch::Receiver<ClusterView>, events: EventLog, limits: Limits) -> Self {
+        Self { raft, view, events, limits, stop: CancellationToken::new() }
     }
 
     /// Serves the API until `stop`; calls in flight get a moment to end.
@@ -64,8 +80,15 @@ impl Admin {
     pub async fn serve(mut self, listener: TcpListener, stop: CancellationToken) -> Result<(), TaskError> {
         self.stop = stop.clone();
         let (health, health_service) = tonic_health::server::health_reporter();
-        let routes = Routes::new(ConnectorServiceServer::new(self.clone()))
-            .add_service(ClusterServiceServer::new(self.clone()))
+        let bytes_max = self.limits.message_bytes_max;
+        let connectors = ConnectorServiceServer::new(self.clone())
+            .max_decoding_message_size(bytes_max)
+            .max_encoding_message_size(bytes_max);
+        let cluster = ClusterServiceServer::new(self.clone())
+            .max_decoding_message_size(bytes_max)
+            .max_encoding_message_size(bytes_max);
+        let routes = Routes::new(connectors)
+            .add_service(cluster)
             .add_service(health_service)
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?);

@@ -22,10 +22,10 @@ use crate::{
     kafka,
     model::{
         command::Command,
-        connector::{Config, TargetState},
+        connector::{Config, Redundancy, TargetState},
         ids::WriterId,
         spec::{ConnectorSpec, FieldError, Warning},
-        spec_keys::PRODUCER_OVERRIDE_PREFIX,
+        spec_keys::MESSAGE_BYTES_MAX,
     },
 };
 
@@ -62,7 +62,7 @@ impl ConnectorService for Admin {
         let mut connectors = Vec::new();
         let mut bytes = 0;
         while connectors.len() < page.size
-            && bytes < PAGE_BYTES_MAX
+            && bytes < PAGE_BYTES_MAX.min(self.limits.message_bytes_max / 2)
             && let Some((_, connector)) = rest.next()
         {
             let shown = convert::connector(&scene, connector);
@@ -178,7 +178,8 @@ impl Admin {
         let target = initial_target(request.initial_state)?;
         let name = request.name;
         let config: Config = request.config.into_iter().collect();
-        let (_, warnings) = checked(&name, &config)?;
+        changes::refuse_hidden(&name, &config, &Config::new())?;
+        let (_, warnings) = self.checked(&name, &config)?;
         let subject = Subject::connector(&name);
         if request.validate_only {
             let scene = self.confirmed_scene().await?;
@@ -214,7 +215,8 @@ impl Admin {
                 .await;
         };
         let merged = changes::merge(&stored.config, &request)?;
-        let (next, mut warnings) = checked(&name, &merged.config)?;
+        changes::refuse_hidden(&name, &merged.config, &stored.config)?;
+        let (next, mut warnings) = self.checked(&name, &merged.config)?;
         let rolls = ConnectorSpec::parse(&name, &stored.config).is_ok_and(|(present, _)| present.rolls_to(&next));
         if stored.target == TargetState::Running && merged.config != stored.config {
             warnings.extend(interruption(&scene, &stored.writer, rolls));
@@ -237,26 +239,36 @@ impl Admin {
         self.change(command, request_id, Subject::connector(name)).await?;
         show(&self.scene_after_change().await, name)
     }
+
+    /// The specification of a configuration, with what is worth saying about it.
+    fn checked(&self, name: &str, config: &Config) -> Result<(ConnectorSpec, Vec<String>), Status> {
+        let (spec, mut warnings) =
+            ConnectorSpec::parse(name, config).map_err(|errors| status::invalid_config(name, errors))?;
+        let mut errors = Vec::new();
+        match kafka::overrides(&spec.producer_overrides, spec.feed.message_bytes_max) {
+            Ok(judged) => warnings.extend(judged.warnings),
+            Err(refused) => errors.extend(refused),
+        }
+        let relayed_bytes_max = self.limits.relayed_bytes_max;
+        if spec.redundancy == Redundancy::Dual && spec.feed.message_bytes_max > relayed_bytes_max {
+            errors.push(FieldError {
+                key: MESSAGE_BYTES_MAX.to_owned(),
+                message: format!("the nodes can pass on messages of {relayed_bytes_max} bytes to each other"),
+                hint: "lower it, or raise limits.internal_message_bytes_max on every node".to_owned(),
+            });
+        }
+        if !errors.is_empty() {
+            return Err(status::invalid_config(name, errors));
+        }
+        let line = |warning: Warning| format!("{}: {}", warning.key, warning.message);
+        Ok((spec, warnings.into_iter().map(line).collect()))
+    }
 }
 
 /// The connector as the API shows it.
 pub(super) fn show(scene: &Scene, name: &str) -> Result<admin::Connector, Status> {
     let connector = scene.state.connectors().get(name).ok_or_else(|| status::not_found(Subject::connector(name)))?;
     Ok(convert::connector(scene, connector))
-}
-
-fn checked(name: &str, config: &Config) -> Result<(ConnectorSpec, Vec<String>), Status> {
-    let (spec, warnings) = ConnectorSpec::parse(name, config).map_err(|errors| status::invalid_config(name, errors))?;
-    let refused = spec.producer_overrides.iter().filter_map(|(key, value)| {
-        let message = kafka::check_property(key, value).err()?.to_string();
-        Some(FieldError { key: format!("{PRODUCER_OVERRIDE_PREFIX}{key}"), message, hint: String::new() })
-    });
-    let refused: Vec<FieldError> = refused.collect();
-    if !refused.is_empty() {
-        return Err(status::invalid_config(name, refused));
-    }
-    let line = |warning: Warning| format!("{}: {}", warning.key, warning.message);
-    Ok((spec, warnings.into_iter().map(line).collect()))
 }
 
 /// Says why a change of a running connector interrupts its stream, if it does.

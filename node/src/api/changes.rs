@@ -3,8 +3,8 @@
 use tonic::Status;
 use twinfeed_proto::admin::UpdateConnectorRequest;
 
-use super::status::{invalid_field, invalid_fields};
-use crate::model::{connector::Config, redaction::redacted_config, secret::HIDDEN};
+use super::status::{invalid_config, invalid_field, invalid_fields};
+use crate::model::{connector::Config, redaction::redacted_config, secret::HIDDEN, spec::FieldError};
 
 const MASK_PREFIX: &str = "config.";
 
@@ -46,6 +46,19 @@ pub(super) fn merge(stored: &Config, request: &UpdateConnectorRequest) -> Result
         };
     }
     Ok(merged)
+}
+
+/// Refuses a value that still holds `[hidden]`: it was copied from what a reader is shown and then changed, so that nobody
+/// knows which secret it stands for. Written as it is, it would replace the secret.
+pub(super) fn refuse_hidden(name: &str, config: &Config, stored: &Config) -> Result<(), Status> {
+    let copied = config.iter().filter(|(key, value)| value.contains(HIDDEN) && stored.get(*key) != Some(*value));
+    let errors = copied.map(|(key, _)| FieldError {
+        key: key.clone(),
+        message: format!("{HIDDEN} stands for a secret that is not shown"),
+        hint: "send the whole value with its secret or a reference to it, or exactly what was shown".to_owned(),
+    });
+    let errors: Vec<FieldError> = errors.collect();
+    if errors.is_empty() { Ok(()) } else { Err(invalid_config(name, errors)) }
 }
 
 fn masked_keys(paths: &[String]) -> Result<Vec<&str>, Status> {
@@ -125,6 +138,40 @@ mod tests {
         assert_eq!(merged.config["websocket.auth.token"], "s3cret");
         assert_eq!(merged.config["kafka.topic"], "other");
         assert!(merged.rests_on_stored);
+    }
+
+    /// Values with a secret in them, of every kind.
+    const SECRETS: [(&str, &str); 9] = [
+        ("websocket.url", "wss://h/ws/pqia91ma19a5s61cv6a81va65sdf19v8a65a1?x=CANARY"),
+        ("websocket.headers", "X-Plain:a,X-Api-Key:CANARY"),
+        ("twinfeed.websocket.headers", r#"{"Cookie":"a=b; c=d,CANARY","X-Plain":"a"}"#),
+        ("websocket.auth.token", "CANARY"),
+        ("websocket.subscription.message", r#"{"op":"login","args":["CANARY",1]}"#),
+        ("twinfeed.websocket.subscription.messages", r#"[{"op":"auth","args":["CANARY"]},"AUTH CANARY"]"#),
+        ("producer.override.ssl.key.pem", "CANARY"),
+        ("producer.override.sasl.anything", "CANARY"),
+        ("somebodys.private.thing", "CANARY"),
+    ];
+
+    #[test]
+    fn whatever_is_hidden_survives_a_round_trip_and_a_half_edited_one_is_refused() {
+        let stored = config(&SECRETS);
+        let shown = redacted_config(&stored);
+        assert!(!format!("{shown:?}").contains("CANARY"), "{shown:?}");
+        let pairs: Vec<_> = shown.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let whole = merge(&stored, &request(&pairs, &[])).expect("valid");
+        assert_eq!(whole.config, stored);
+        assert!(refuse_hidden("c", &whole.config, &stored).is_ok());
+        for (key, value) in pairs {
+            assert!(value.contains(HIDDEN), "{key}: {value}");
+            let masked = merge(&stored, &request(&[(key, value)], &[&format!("config.{key}")])).expect("valid");
+            assert_eq!(masked.config, stored, "{key}");
+            // Changed beside the secret, or copied into another connector.
+            let edited = merge(&stored, &request(&[(key, &format!("{value} "))], &[])).expect("valid").config;
+            assert!(refuse_hidden("c", &edited, &stored).is_err(), "{key}");
+            let copied = config(&[(key, value)]);
+            assert!(refuse_hidden("c", &copied, &Config::new()).is_err(), "{key}");
+        }
     }
 
     #[test]

@@ -16,6 +16,6 @@ mod restart;
 mod status;
 mod watch;
 
-pub use admin::Admin;
+pub use admin::{Admin, Limits};
 pub use condition::states;
 pub use events::EventLog;

@@ -61,15 +61,14 @@ pub(super) fn find(path: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.path == path)
 }
 
-const KIB: u64 = 1024;
-const MIB: u64 = 1024 * KIB;
+const MIB: u64 = 1024 * 1024;
 
 const fn milliseconds(min: u64, max: u64) -> Shape {
     Shape::Duration { min: Duration::from_millis(min), max: Duration::from_millis(max) }
 }
 
 /// All keys, in the order of the documentation.
-pub(super) const KEYS: [Key; 22] = [
+pub(super) const KEYS: [Key; 25] = [
     Key {
         path: "name",
         shape: Shape::Name,
@@ -164,7 +163,25 @@ pub(super) const KEYS: [Key; 22] = [
         path: "kafka.properties",
         shape: Shape::Properties,
         default: "{}",
-        doc: "Further librdkafka properties, such as `security.protocol`. Those that the promise rests on cannot be set. In the environment: `a.b=c;d.e=f`.",
+        doc: "Further librdkafka properties, such as `security.protocol`. Those that the promise rests on cannot be set; security is set here and nowhere else, a connector cannot change it. May contain `${env:…}` and `${file:…}`, resolved when the node starts. In the environment: `a.b=c;d.e=f`.",
+    },
+    Key {
+        path: "feeds.allow_private",
+        shape: Shape::OneOf(&["true", "false"]),
+        default: "true",
+        doc: "Whether connectors may read feeds at loopback and private addresses. With `false` only at public ones: whoever may create a connector chooses what the node connects to. Link-local addresses, where clouds have their metadata services, are refused in any case.",
+    },
+    Key {
+        path: "secrets.env_prefix",
+        shape: Shape::Text,
+        default: "TWINFEED_SECRET_",
+        doc: "References `${env:NAME}` may name only variables that begin with this. Whoever may create a connector writes references.",
+    },
+    Key {
+        path: "secrets.file_root",
+        shape: Shape::Text,
+        default: "/etc/twinfeed/secrets",
+        doc: "References `${file:/path}` may name only files below this directory, symbolic links followed.",
     },
     Key {
         path: "log.filter",
@@ -180,15 +197,15 @@ pub(super) const KEYS: [Key; 22] = [
     },
     Key {
         path: "limits.internal_message_bytes_max",
-        shape: Shape::Bytes { min: MIB, max: 256 * MIB },
-        default: "16MiB",
-        doc: "Largest message between nodes.",
+        shape: Shape::Bytes { min: 16 * MIB, max: 256 * MIB },
+        default: "72MiB",
+        doc: "Largest message between nodes. The largest message of a feed with two subscriptions is 4MiB less. The same on each node.",
     },
     Key {
         path: "limits.admin_message_bytes_max",
-        shape: Shape::Bytes { min: 64 * KIB, max: 64 * MIB },
+        shape: Shape::Bytes { min: MIB, max: 64 * MIB },
         default: "4MiB",
-        doc: "Largest message of the admin API.",
+        doc: "Largest message of the admin API, request or answer.",
     },
     Key {
         path: "limits.http_connections_max",

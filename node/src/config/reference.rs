@@ -1,16 +1,17 @@
 //! Texts made from the key tables: the generated part of docs/configuration.md (keys of a node, keys of a connector),
 //! and the effective values with their origin. A test compares the file with `document`, so the two cannot drift.
 
-use std::{collections::BTreeMap, fmt::Write};
+use std::fmt::Write;
 
 use super::{
     keys::{KEYS, Key, Shape},
     source::{Raw, Values},
 };
-use crate::model::spec_keys::{CONNECTOR_KEYS, FRAMEWORK_KEYS, KeyDefinition, Kind, TWINFEED_KEYS};
-
-/// Shown in place of a value whose name says that it is secret.
-const HIDDEN: &str = "[hidden]";
+use crate::model::{
+    connector::Config,
+    redaction::redacted_config,
+    spec_keys::{CONNECTOR_KEYS, FRAMEWORK_KEYS, KeyDefinition, Kind, TWINFEED_KEYS},
+};
 
 /// The documentation of all keys, in Markdown.
 pub fn document() -> String {
@@ -49,6 +50,11 @@ pub fn variables() -> impl Iterator<Item = String> {
     KEYS.iter().map(Key::variable)
 }
 
+/// The keys of a node by their dotted paths.
+pub fn paths() -> impl Iterator<Item = &'static str> {
+    KEYS.iter().map(|key| key.path)
+}
+
 fn row(key: &KeyDefinition) -> String {
     let bounds = match key.kind {
         Kind::Int { min, max } | Kind::Long { min, max } => format!(", {min} to {max}"),
@@ -79,26 +85,15 @@ pub(super) fn effective(values: &Values) -> String {
             Raw::Text(text) => quote(text),
             Raw::List(items) => format!("[{}]", items.iter().map(|item| quote(item)).collect::<Vec<_>>().join(", ")),
             Raw::Table(table) => {
+                let shown = redacted_config(&Config::from(table.clone()));
                 let pairs: Vec<String> =
-                    redacted(table).iter().map(|(name, value)| format!("{} = {}", quote(name), quote(value))).collect();
+                    shown.iter().map(|(name, value)| format!("{} = {}", quote(name), quote(value))).collect();
                 format!("{{ {} }}", pairs.join(", "))
             }
         };
         writeln!(text, "{name} = {value}  # {origin}").expect("a String takes all");
     }
     text
-}
-
-/// The table with the values of secret-looking names hidden.
-pub(super) fn redacted(properties: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let secret = |name: &str| {
-        let name = name.to_ascii_lowercase();
-        ["password", "secret", "token", "credential", "jaas", ".pem", "private"].iter().any(|word| name.contains(word))
-    };
-    let hide = |(name, value): (&String, &String)| {
-        (name.clone(), if secret(name) { HIDDEN.to_owned() } else { value.clone() })
-    };
-    properties.iter().map(hide).collect()
 }
 
 fn describe(shape: Shape) -> String {

@@ -180,6 +180,7 @@ fn closest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a s
 }
 
 fn read_environment(environment: &[(String, String)], values: &mut Values, problems: &mut Vec<Problem>) {
+    let secrets = secrets_prefix(environment, values);
     for (variable, value) in environment {
         let origin = Origin::Environment { variable: variable.clone() };
         if let Some(key) = KEYS.iter().find(|key| key.variable() == *variable) {
@@ -187,7 +188,7 @@ fn read_environment(environment: &[(String, String)], values: &mut Values, probl
                 Ok(raw) => drop(values.insert(key.path, (raw, origin))),
                 Err(what) => problems.push(Problem { origin, key: key.path.to_owned(), what }),
             }
-        } else if variable.starts_with("TWINFEED_") && variable.contains("__") {
+        } else if variable.starts_with("TWINFEED_") && variable.contains("__") && !variable.starts_with(&secrets) {
             // Only names with `__` are surely meant for us: Kubernetes sets TWINFEED_PORT and the like in every pod
             // beside a service called `twinfeed`.
             let variables: Vec<String> = KEYS.iter().map(Key::variable).collect();
@@ -206,6 +207,17 @@ fn read_environment(environment: &[(String, String)], values: &mut Values, probl
             let origin = Origin::Environment { variable: variable.clone() };
             values.insert("log.filter", (Raw::Text(value.clone()), origin));
         }
+    }
+}
+
+/// Variables that begin with this hold secrets of connectors: they are no keys, whatever their names look like.
+fn secrets_prefix(environment: &[(String, String)], values: &Values) -> String {
+    let (raw, _) = &values["secrets.env_prefix"];
+    let variable = keys::find("secrets.env_prefix").map(Key::variable);
+    match (environment.iter().find(|(name, _)| Some(name) == variable.as_ref()), raw) {
+        (Some((_, prefix)), _) => prefix.clone(),
+        (None, Raw::Text(prefix)) => prefix.clone(),
+        (None, _) => String::new(),
     }
 }
 

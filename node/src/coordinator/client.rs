@@ -39,6 +39,8 @@ pub struct Local {
     pub suspects: mpsc::Receiver<NodeId>,
     pub view: watch::Sender<ClusterView>,
     pub on_event: Box<dyn Fn(Event) + Send>,
+    /// Largest message either way.
+    pub message_bytes_max: usize,
 }
 
 /// Keeps a presence stream to whoever leads, for as long as it is polled.
@@ -87,7 +89,9 @@ async fn session(
     let (out, reports) = mpsc::channel(16);
     let envelope = local.envelope(leader);
     send(&out, &envelope, &local.report(unsent.clone(), Vec::new()))?;
-    let mut client = PresenceServiceClient::new(channel);
+    let mut client = PresenceServiceClient::new(channel)
+        .max_decoding_message_size(local.message_bytes_max)
+        .max_encoding_message_size(local.message_bytes_max);
     let answer = client.presence(ReceiverStream::new(reports));
     let mut views = tokio::time::timeout(LEADER_SILENT_MAX, answer)
         .await

@@ -83,7 +83,9 @@ pub(super) async fn dial(
 }
 
 async fn endpoint(url: &FeedUrl, options: &DialOptions, sent: &mut Sent) -> Result<Endpoint, Error> {
-    Endpoint::parse(&options.secrets.resolve(&url.text, sent).await?).map_err(Error::Unusable)
+    // Neither the URL nor what is wrong with it is shown once its references are resolved.
+    Endpoint::parse(&options.secrets.resolve(&url.text, sent).await?)
+        .map_err(|_| Error::Unusable(format!("{} is no URL once its references are resolved", url.public)))
 }
 
 /// Resolves everything again: the wait for the turn may have been long enough for a secret to be rotated.

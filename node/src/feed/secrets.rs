@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 use tokio::io::AsyncReadExt;
 
 use super::{error::Error, sent::Sent};
-use crate::model::secret::{Secret, SecretPart};
+use crate::model::{
+    connector::Config,
+    secret::{Secret, SecretPart},
+};
 
 /// Largest file read, in bytes.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
@@ -44,6 +47,23 @@ impl SecretSources {
             text.push_str(&resolved);
         }
         Ok(text)
+    }
+
+    /// The values with every reference replaced by what it names; the error names the key, and no value.
+    ///
+    /// # Errors
+    /// When something that is named does not exist or may not be read.
+    pub async fn resolve_all(&self, values: &Config) -> Result<Config, String> {
+        let mut resolved = Config::new();
+        for (key, value) in values {
+            let value = self.resolve(&Secret::new(value.as_str()), &mut Sent::default()).await;
+            let why = |error| match error {
+                Error::Unusable(why) => format!("{key}: {why}"),
+                other => format!("{key}: {}", other.reason()),
+            };
+            resolved.insert(key.clone(), value.map_err(why)?);
+        }
+        Ok(resolved)
     }
 
     fn variable(&self, name: &str) -> Result<String, Error> {
@@ -133,6 +153,16 @@ mod tests {
             assert!(!refusal.contains("canary"));
         }
         assert!(resolved(&sources, "${file:/proc/self/environ}").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn properties_are_resolved_as_a_whole() {
+        let sources = SecretSources { env_prefix: "CARGO_PKG_N".into(), ..SecretSources::default() };
+        let values = |value: &str| Config::from([("client.id".to_owned(), value.to_owned())]);
+        let resolved = sources.resolve_all(&values("a-${env:CARGO_PKG_NAME}")).await;
+        assert_eq!(resolved, Ok(values("a-twinfeed-node")));
+        let refused = sources.resolve_all(&values("${env:CARGO_PKG_NONE}")).await.expect_err("unset");
+        assert!(refused.starts_with("client.id: ") && refused.contains("is not set"), "{refused}");
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@ mod error;
 mod events;
 mod markers;
 mod options;
+mod overrides;
 mod producer;
 pub mod record;
 mod tail;
@@ -17,6 +18,7 @@ mod topic;
 
 pub use error::{Error, Retry};
 pub use options::{Options, Target, check_property};
+pub use overrides::{Overrides, overrides};
 pub use producer::{Committed, FencedProducer, Warm};
 pub use record::OutRecord;
 pub use tail::{EndOffsets, Tail, TailReader, TailRecord};

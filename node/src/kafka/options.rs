@@ -4,15 +4,14 @@
 //! Safety does not depend on configuration: whatever fencing, exactly-once and bounded takeovers rest on is fixed
 //! here, and the pass-through accepts only properties that cannot touch it.
 
-use std::collections::BTreeMap;
-
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 
 use super::{
     client::FRAMING_BYTES_MAX,
     error::{Error, rejected},
+    overrides::java_security,
 };
-use crate::model::ids::ClusterId;
+use crate::model::{connector::Config, ids::ClusterId};
 
 /// Broker-side life of a silent transaction. It bounds how long a dead writer that nobody replaces holds back
 /// `read_committed` consumers; a takeover does not wait for it.
@@ -78,7 +77,7 @@ pub struct Options {
     /// `host:port`, comma-separated.
     pub bootstrap: String,
     /// Passed to librdkafka as they are, after `check`.
-    pub properties: BTreeMap<String, String>,
+    pub properties: Config,
     /// How long `Warm::open` may try; default 10,000.
     pub open_ms_max: u64,
     /// How long a commit may be waited for before its outcome counts as unknown; default 5,000.
@@ -111,7 +110,7 @@ impl Options {
         Self {
             cluster,
             bootstrap: bootstrap.into(),
-            properties: BTreeMap::new(),
+            properties: Config::new(),
             open_ms_max: 10_000,
             commit_ms_max: 5_000,
             read_ms_max: 10_000,
@@ -212,7 +211,10 @@ pub fn check_property(key: &str, value: &str) -> Result<(), Error> {
     }
     match ClientConfig::new().set(key, value).create_native_config() {
         Ok(_) => Ok(()),
-        Err(_) => Err(rejected(format!("property {key}"), "librdkafka does not take its name or its value")),
+        Err(_) => {
+            let why = java_security(key).unwrap_or("librdkafka does not take its name or its value");
+            Err(rejected(format!("property {key}"), why))
+        }
     }
 }
 
@@ -277,6 +279,20 @@ mod tests {
     fn fixed_properties_win_over_the_pass_through() {
         let config = with("socket.timeout.ms", "1").for_producer("t");
         assert_eq!(config.get("socket.timeout.ms"), Some("5000"));
+    }
+
+    #[test]
+    fn javas_security_settings_are_refused_with_the_way_out() {
+        for (key, way_out) in [("sasl.jaas.config", "sasl.username"), ("ssl.truststore.location", "ssl.ca.location")] {
+            let refused = with(key, "hunter2").check().expect_err(key).to_string();
+            assert!(refused.contains(way_out) && !refused.contains("hunter2"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let shown = format!("{:?}", with("ssl.key.pem", "canary"));
+        assert!(!shown.contains("canary") && shown.contains("ssl.key.pem"), "{shown}");
     }
 
     #[test]

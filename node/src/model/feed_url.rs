@@ -1,18 +1,18 @@
 //! A WebSocket URL: checked with the messages of the connector that Twinfeed replaces, split into what a dial needs,
-//! and shown only without user info and query (both carry tokens). Used by the specification and by `feed`.
-//! Written as people write it: a host may have any script, a path or query any printable character; what goes over the
+//! and shown only without what may carry tokens: user info, query, and segments of the path that look like one. Used by the
+//! specification and by `feed`. Written as people write it: a host may have any script, a path or query any printable character; what goes over the
 //! wire is Punycode and percent-encoded.
 
 use std::fmt::Write;
 
-use super::secret::Secret;
+use super::{redaction::shown_path, secret::Secret};
 
 /// A configured URL, which may hold references or tokens; only its public form is ever shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FeedUrl {
     /// As configured.
     pub text: Secret,
-    /// Scheme, host, port and path.
+    /// Scheme, host, port and path, without tokens in the path.
     pub public: String,
 }
 
@@ -93,10 +93,10 @@ impl Endpoint {
         Ok(Self { secure, host, port, authority, path_and_query, had_user_info })
     }
 
-    /// The URL without user info and query.
+    /// The URL without user info, query and tokens in its path.
     pub fn public(&self) -> String {
         let scheme = if self.secure { "wss" } else { "ws" };
-        let path = self.path_and_query.split('?').next().unwrap_or_default();
+        let path = shown_path(self.path_and_query.split('?').next().unwrap_or_default());
         format!("{scheme}://{}{path}", self.authority)
     }
 }
@@ -141,7 +141,7 @@ const fn default_port(secure: bool) -> u16 {
     if secure { 443 } else { 80 }
 }
 
-/// Any URL-like text without user info, query and fragment. Never fails: it is for messages about bad URLs.
+/// Any URL-like text without user info, query, fragment and tokens in its path. Never fails: it is for messages about bad URLs.
 pub fn public_url(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     let rest = rest.split(['?', '#']).next().unwrap_or_default();
@@ -149,7 +149,7 @@ pub fn public_url(url: &str) -> String {
     let (authority, path) = rest.split_at(authority_end);
     let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     let colon = if scheme.is_empty() { "" } else { "://" };
-    format!("{scheme}{colon}{authority}{path}")
+    format!("{scheme}{colon}{authority}{}", shown_path(path))
 }
 
 #[cfg(test)]
@@ -227,6 +227,9 @@ mod tests {
         let url = FeedUrl::parse("wss://u:canary@h:1/p?token=canary").expect("valid");
         assert_eq!(url.public, "wss://h:1/p");
         assert!(!format!("{url:?}").contains("canary"));
+        let listen_key = "pqia91ma19a5s61cv6a81va65sdf19v8a65a1a5s61cv6a81va65sdf19v8a65a1";
+        let url = FeedUrl::parse(&format!("wss://h:1/ws/{listen_key}")).expect("valid");
+        assert_eq!(url.public, "wss://h:1/ws/[hidden]");
         let url = FeedUrl::parse("wss://${env:HOST}/p?t=${env:T}").expect("valid");
         assert_eq!(url.public, "wss://${env:HOST}/p");
         let url = FeedUrl::parse("wss://u:canary@exämple.com/€|?token=canary|").expect("valid");

@@ -7,6 +7,9 @@ use std::fmt;
 /// What stands in the place of a hidden value.
 pub const HIDDEN: &str = "[hidden]";
 
+/// Whatever a reference may begin with: `${env:…}`, `${file:…}`.
+pub const PROVIDERS: [&str; 2] = ["env", "file"];
+
 /// Text that is never printed. `Debug` shows `[hidden]`; there is no `Display` and no serialisation on purpose.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Secret(String);
@@ -41,14 +44,41 @@ impl Secret {
         !parts.is_empty() && parts.iter().all(|part| !matches!(part, SecretPart::Literal(_)))
     }
 
-    /// Splits the text at its references. Unknown or unterminated `${…}` is literal text, as in Kafka Connect.
+    /// What is wrong with a reference in the text, if something is: `${name:…}` of a provider that does not exist would be
+    /// sent as it stands. A `${` that does not begin a reference is literal text.
+    pub fn bad_reference(&self) -> Option<String> {
+        let mut rest = self.0.as_str();
+        while let Some(start) = rest.find("${") {
+            rest = &rest[start + 2..];
+            let Some((name, inside)) = rest.split_once(':') else { continue };
+            let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+            if name.trim().is_empty() || !name.trim().chars().all(is_name) {
+                continue;
+            }
+            match inside.find('}') {
+                None if PROVIDERS.contains(&name) => return Some(format!("the reference ${{{name}:… is not closed")),
+                None => {}
+                Some(_) if !PROVIDERS.contains(&name) => return Some(format!("${{{name}:…}} names no provider")),
+                Some(end) if parse_reference(&rest[..name.len() + 1 + end]).is_none() => {
+                    return Some(format!("${{{name}:}} names nothing"));
+                }
+                Some(_) => {}
+            }
+        }
+        None
+    }
+
+    /// Splits the text at its references. What is none stays literal text.
     pub fn parts(&self) -> Vec<SecretPart<'_>> {
         let mut parts = Vec::new();
         let (mut literal_from, mut at) = (0, 0);
         while let Some(start) = self.0[at..].find("${").map(|i| i + at) {
             let Some(end) = self.0[start..].find('}').map(|i| i + start) else { break };
+            let Some(reference) = parse_reference(&self.0[start + 2..end]) else {
+                at = start + 2;
+                continue;
+            };
             at = end + 1;
-            let Some(reference) = parse_reference(&self.0[start + 2..end]) else { continue };
             if literal_from < start {
                 parts.push(SecretPart::Literal(&self.0[literal_from..start]));
             }
@@ -112,6 +142,28 @@ mod tests {
             ]
         );
         assert_eq!(secret.with_references_as("-"), "a-b--${odd}${vault:x}");
+    }
+
+    #[test]
+    fn a_reference_that_nobody_resolves_is_told_from_literal_text() {
+        for (bad, why) in [
+            ("${secrets:prod:key}", "${secrets:…} names no provider"),
+            ("a ${ENV:X}", "${ENV:…} names no provider"),
+            ("${env:A}${directory:/d:f}", "${directory:…} names no provider"),
+            ("${ env:X}", "${ env:…} names no provider"),
+            ("${env:}", "${env:} names nothing"),
+            ("${file:/x", "the reference ${file:… is not closed"),
+        ] {
+            assert_eq!(Secret::new(bad).bad_reference().as_deref(), Some(why), "{bad}");
+        }
+        for good in
+            ["", "${", "${}", "$${env:X}", "${x}", "${x y:z}", "${env:A}-${file:/b:c}", "{\"a\":\"${\"}", "${:x}"]
+        {
+            assert_eq!(Secret::new(good).bad_reference(), None, "{good}");
+        }
+        let swallowed = Secret::new("${a ${env:X}}");
+        let parts = [SecretPart::Literal("${a "), SecretPart::Env("X"), SecretPart::Literal("}")];
+        assert_eq!(swallowed.parts(), parts);
     }
 
     #[test]

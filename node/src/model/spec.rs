@@ -2,24 +2,24 @@
 //! is stored, workers build their roles from it, and displays go through `redaction`.
 //! Pure: it reads no file, no environment and no clock; references to secrets stay references.
 
-use std::collections::BTreeMap;
+mod headers;
+mod topic;
+mod unknown;
 
 use serde_json::value::RawValue;
 
 use super::{
     connector::{Config, Redundancy},
     feed_url::FeedUrl,
-    redaction::sensitive_name,
     secret::{Secret, SecretPart},
     spec_keys::{self as keys, Kind, Outside},
 };
 
 pub use super::{feed_url::public_url, redaction::redacted_config};
+pub use topic::{TopicSpec, check_topic_name};
 
 /// Frames a subscription may send, at most.
 const SUBSCRIPTION_MESSAGES_MAX: usize = 1024;
-/// Headers of the upgrade, at most; a server accepts about a hundred.
-const HEADERS_MAX: usize = 64;
 
 /// A connector as the data plane needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,22 +34,8 @@ pub struct ConnectorSpec {
     pub buffer_bytes_max: u64,
     /// How long a message may be matched to its twin.
     pub dedup_span_ms: u64,
-    /// `producer.override.*` without the prefix; the kafka room decides what it allows.
-    pub producer_overrides: BTreeMap<String, String>,
-}
-
-/// Where the records go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicSpec {
-    pub name: String,
-    /// Create it when it is missing.
-    pub create: bool,
-    /// None: the broker's default.
-    pub partitions: Option<i32>,
-    /// None: the broker's default.
-    pub replication_factor: Option<i16>,
-    /// Other `topic.creation.default.*` settings without the prefix.
-    pub properties: BTreeMap<String, String>,
+    /// `producer.override.*` without the prefix; the kafka room decides what it allows. References are not resolved.
+    pub producer_overrides: Config,
 }
 
 /// How to subscribe. The same for both subscriptions except the URL.
@@ -73,6 +59,8 @@ pub struct FeedSpec {
     pub upgrade_timeout_ms: u64,
     /// 0: never.
     pub idle_timeout_ms: u64,
+    /// How long the subscription may lack what its twin has delivered, before it is connected anew. 0: for ever.
+    pub behind_timeout_ms: u64,
     /// 0: no own pings.
     pub ping_interval_ms: u64,
     pub pong_timeout_ms: u64,
@@ -108,12 +96,14 @@ impl ConnectorSpec {
         reader.check_name(name);
         reader.check_framework();
         reader.check_unknown();
+        reader.check_references();
         let redundancy = match reader.text(keys::REDUNDANCY).as_deref() {
             Some("single") => Redundancy::Single,
             _ => Redundancy::Dual,
         };
         let feed = reader.feed();
         let topic = reader.topic();
+        reader.check_sizes(&topic, feed.as_ref().map_or(0, |feed| feed.message_bytes_max as u64));
         let commit_interval_ms = reader.unsigned(keys::COMMIT_INTERVAL_MS);
         let buffer_bytes_max = reader.unsigned(keys::BUFFER_BYTES_MAX);
         let dedup_span_ms = reader.unsigned(keys::DEDUP_SPAN_MS);
@@ -194,32 +184,6 @@ impl Reader<'_> {
                 Ok(2..) => self.warn(keys::TASKS_MAX, "a connector is one stream; further tasks are not started"),
                 Ok(_) => self.invalid(keys::TASKS_MAX, tasks, "Value must be at least 1", "use 1"),
                 Err(_) => self.invalid(keys::TASKS_MAX, tasks, "Not a number of type INT", "use 1"),
-            }
-        }
-    }
-
-    fn check_unknown(&mut self) {
-        let config = self.config;
-        for key in config.keys() {
-            let known = keys::definition(key).is_some()
-                || key.starts_with(keys::PRODUCER_OVERRIDE_PREFIX)
-                || key.starts_with(keys::TOPIC_CREATION_PREFIX);
-            if known {
-                continue;
-            }
-            if accepted_without_effect(key) {
-                if !harmless(key, &config[key]) {
-                    self.warn(key, "accepted for compatibility; it has no effect here");
-                }
-                continue;
-            }
-            let near = nearest_key(key);
-            match near {
-                Some(near) => self.error(key, format!("Unknown configuration {key}"), format!("did you mean {near}?")),
-                None if key.starts_with(keys::OWN_PREFIX) => {
-                    self.error(key, format!("Unknown configuration {key}"), "see the list of twinfeed.* keys");
-                }
-                None => self.warn(key, "unknown; kept but without effect"),
             }
         }
     }
@@ -327,6 +291,7 @@ impl Reader<'_> {
             connect_timeout_ms: self.unsigned(keys::CONNECTION_TIMEOUT_MS),
             upgrade_timeout_ms: self.unsigned(keys::UPGRADE_TIMEOUT_MS),
             idle_timeout_ms: self.unsigned(keys::IDLE_TIMEOUT_MS),
+            behind_timeout_ms: self.unsigned(keys::BEHIND_TIMEOUT_MS),
             ping_interval_ms: self.unsigned(keys::PING_INTERVAL_MS),
             pong_timeout_ms: self.unsigned(keys::PONG_TIMEOUT_MS),
             message_bytes_max: self.unsigned(keys::MESSAGE_BYTES_MAX) as usize,
@@ -353,37 +318,6 @@ impl Reader<'_> {
         }
     }
 
-    fn headers(&mut self) -> Vec<(String, Secret)> {
-        let mut headers: Vec<(String, Secret)> = Vec::new();
-        for pair in self.present(keys::HEADERS).unwrap_or_default().split(',') {
-            let Some((name, value)) = pair.split_once(':') else {
-                if !pair.trim().is_empty() {
-                    self.warn(keys::HEADERS, "a pair without `:` is skipped; a value cannot contain a comma");
-                }
-                continue;
-            };
-            let (name, value) = (name.trim(), Secret::new(value.trim()));
-            if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
-                self.error(keys::HEADERS, format!("Invalid header name {name:?}"), "use letters, digits and `-`");
-            } else if forbidden_header(name) {
-                let message = format!("Header {name} belongs to the upgrade itself and cannot be set");
-                self.error(keys::HEADERS, message, "leave it out");
-            } else if http::HeaderValue::from_str(&value.with_references_as("x")).is_err() {
-                let message = format!("The value of header {name} contains characters a header cannot carry");
-                self.error(keys::HEADERS, message, "");
-            } else {
-                if sensitive_name(name) {
-                    self.warn_if_raw(keys::HEADERS, &value);
-                }
-                headers.push((name.to_owned(), value));
-            }
-        }
-        if headers.len() > HEADERS_MAX {
-            self.error(keys::HEADERS, format!("More than {HEADERS_MAX} headers"), "");
-        }
-        headers
-    }
-
     fn further_messages(&mut self) -> Vec<Secret> {
         let Some(text) = self.present(keys::SUBSCRIPTION_MESSAGES) else { return Vec::new() };
         let Ok(values) = serde_json::from_str::<Vec<&RawValue>>(&text) else {
@@ -402,23 +336,7 @@ impl Reader<'_> {
         values.into_iter().map(frame).collect()
     }
 
-    fn topic(&mut self) -> TopicSpec {
-        let name = self.text(keys::KAFKA_TOPIC);
-        if let Some(Err(why)) = name.as_deref().map(check_topic_name) {
-            let shown = name.as_deref().unwrap_or_default();
-            self.invalid(keys::KAFKA_TOPIC, shown, why, "1 to 249 of a-z A-Z 0-9 . _ -");
-        }
-        let own = [keys::TOPIC_PARTITIONS, keys::TOPIC_REPLICATION_FACTOR];
-        TopicSpec {
-            name: name.unwrap_or_default(),
-            create: self.flag(keys::TOPIC_CREATE),
-            partitions: i32::try_from(self.number(keys::TOPIC_PARTITIONS)).ok().filter(|n| *n > 0),
-            replication_factor: i16::try_from(self.number(keys::TOPIC_REPLICATION_FACTOR)).ok().filter(|n| *n > 0),
-            properties: self.under(keys::TOPIC_CREATION_PREFIX, &own),
-        }
-    }
-
-    fn under(&self, prefix: &str, except: &[&str]) -> BTreeMap<String, String> {
+    fn under(&self, prefix: &str, except: &[&str]) -> Config {
         let inside = self.config.iter().filter(|(key, _)| !except.contains(&key.as_str()));
         inside
             .filter_map(|(key, value)| Some((key.strip_prefix(prefix)?.to_owned(), value.trim().to_owned())))
@@ -451,53 +369,6 @@ pub fn check_connector_name(name: &str) -> Result<(), String> {
         Some(bad) => Err(format!("Connector name must not contain {bad:?}")),
         None => Ok(()),
     }
-}
-
-/// Kafka's rule for topic names, and ours: names beginning with `__` belong to Kafka.
-///
-/// # Errors
-/// Why it is refused.
-pub fn check_topic_name(topic: &str) -> Result<(), &'static str> {
-    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    match topic {
-        "" => Err("the topic name is empty"),
-        "." | ".." => Err("the topic name cannot be . or .."),
-        _ if topic.len() > 249 => Err("the topic name is longer than 249 characters"),
-        _ if !topic.chars().all(legal) => Err("the topic name contains an illegal character"),
-        _ if topic.starts_with("__") => Err("topic names that begin with __ belong to Kafka"),
-        _ => Ok(()),
-    }
-}
-
-/// Headers that the upgrade itself needs. `Sec-WebSocket-Protocol` may be set: some feeds demand a subprotocol.
-fn forbidden_header(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    matches!(
-        name.as_str(),
-        "host" | "connection" | "upgrade" | "content-length" | "transfer-encoding" | "te" | "trailer"
-    ) || (name.starts_with("sec-websocket-") && name != "sec-websocket-protocol")
-}
-
-fn accepted_without_effect(key: &str) -> bool {
-    let fits = |known: &str| if known.ends_with('.') { key.starts_with(known) } else { key == known };
-    keys::ACCEPTED_WITHOUT_EFFECT.iter().any(|known| fits(known))
-}
-
-/// Values that ask for exactly what happens anyway: no reason to warn.
-fn harmless(key: &str, value: &str) -> bool {
-    let text = [
-        "org.apache.kafka.connect.storage.StringConverter",
-        "StringConverter",
-        "org.apache.kafka.connect.storage.SimpleHeaderConverter",
-    ];
-    key.ends_with(".converter") && text.contains(&value)
-}
-
-fn nearest_key(key: &str) -> Option<&'static str> {
-    let ours = keys::CONNECTOR_KEYS.iter().chain(keys::TWINFEED_KEYS).map(|known| known.name);
-    // A sixth of the name may differ at most: `websocket.ur` is a slip, `foo` is somebody else's key.
-    let near = |known: &&str| strsim::osa_distance(key, known) <= (key.len() / 6).clamp(1, 4);
-    ours.filter(near).min_by_key(|known| strsim::osa_distance(key, known))
 }
 
 #[cfg(test)]

@@ -84,6 +84,8 @@ pub const PING_INTERVAL_MS: &str = "twinfeed.websocket.ping.interval.ms";
 pub const PONG_TIMEOUT_MS: &str = "twinfeed.websocket.pong.timeout.ms";
 pub const MESSAGE_BYTES_MAX: &str = "twinfeed.websocket.message.bytes.max";
 pub const UPGRADE_TIMEOUT_MS: &str = "twinfeed.websocket.upgrade.timeout.ms";
+pub const BEHIND_TIMEOUT_MS: &str = "twinfeed.websocket.behind.timeout.ms";
+pub const HEADERS_JSON: &str = "twinfeed.websocket.headers";
 pub const TLS_CA_FILE: &str = "twinfeed.tls.ca.file";
 pub const COMMIT_INTERVAL_MS: &str = "twinfeed.commit.interval.ms";
 pub const BUFFER_BYTES_MAX: &str = "twinfeed.buffer.bytes.max";
@@ -98,7 +100,7 @@ pub const TOPIC_REPLICATION_FACTOR: &str = "topic.creation.default.replication.f
 pub const OWN_PREFIX: &str = "twinfeed.";
 /// Prefix of the settings handed to the Kafka producer.
 pub const PRODUCER_OVERRIDE_PREFIX: &str = "producer.override.";
-/// Prefix of the settings of a topic that is created.
+/// Prefix of the settings of a topic that is created, `max.message.bytes` for example.
 pub const TOPIC_CREATION_PREFIX: &str = "topic.creation.default.";
 
 const DAY_MS: i64 = 86_400_000;
@@ -144,9 +146,14 @@ pub const CONNECTOR_KEYS: &[KeyDefinition] = &[
          server's Retry-After says, 10 min at most.",
     )
     .clamped(),
-    key(HEADERS, Kind::Text, None, "Request headers of the upgrade: name:value,name:value. May contain references. One that is given here takes the \
-         place of Twinfeed's own, such as User-Agent.")
-        .low(),
+    key(
+        HEADERS,
+        Kind::Text,
+        None,
+        "Request headers of the upgrade: name:value,name:value. May contain references. A value cannot hold a comma here; \
+         it can in twinfeed.websocket.headers. One that is given takes the place of Twinfeed's own, such as User-Agent.",
+    )
+    .low(),
     key(AUTH_TOKEN, Kind::Password, None, "Sent as Authorization: Bearer. Give ${env:…} or ${file:…}, not the token."),
     key(
         MESSAGE_QUEUE_SIZE,
@@ -190,6 +197,14 @@ pub const TWINFEED_KEYS: &[KeyDefinition] = &[
         None,
         "JSON array of further frames sent on every connection, in order; strings as they are, other values as JSON.",
     ),
+    key(
+        HEADERS_JSON,
+        Kind::Text,
+        None,
+        "Further request headers of the upgrade as a JSON object: {\"Cookie\":\"a=b; c=d,e\"}; an array of texts repeats a \
+         header. May contain references.",
+    )
+    .low(),
     key(REDUNDANCY, Kind::Choice(&["dual", "single"]), Some("dual"), "Two subscriptions on two nodes, or one."),
     key(
         IDLE_TIMEOUT_MS,
@@ -197,6 +212,12 @@ pub const TWINFEED_KEYS: &[KeyDefinition] = &[
         Some("0"),
         "Reconnect when no message came for so long, in milliseconds; 0 never. Pings find dead connections anyway. Empty \
          messages, and text of white space alone, are keep-alives: never records, and no message here.",
+    ),
+    key(
+        BEHIND_TIMEOUT_MS,
+        Kind::Long { min: 0, max: 3_600_000 },
+        Some("5000"),
+        "Reconnect when a subscription has lacked for so long what its twin has delivered, in milliseconds; 0 never.",
     ),
     key(
         PING_INTERVAL_MS,
@@ -239,7 +260,8 @@ pub const TWINFEED_KEYS: &[KeyDefinition] = &[
         DEDUP_SPAN_MS,
         Kind::Long { min: 100, max: 3_600_000 },
         Some("10000"),
-        "How far the two subscriptions may lag behind each other, in milliseconds.",
+        "How far the two subscriptions may lag behind each other, in milliseconds. A stream remembers 262,144 messages at \
+         most, so at a rate of n messages a second no further than 262,144 / n seconds: 3.7 s at 70,000.",
     ),
     key(TOPIC_CREATE, Kind::Flag, Some("true"), "Create the topic if it does not exist."),
 ];
@@ -253,7 +275,7 @@ pub const FRAMEWORK_KEYS: &[KeyDefinition] = &[
         TOPIC_PARTITIONS,
         Kind::Int { min: -1, max: 10_000 },
         Some("-1"),
-        "Partitions of a created topic; -1 takes the broker's default.",
+        "Partitions of a created topic; -1 takes the broker's default. Records go to partition 0, to keep their order.",
     ),
     key(
         TOPIC_REPLICATION_FACTOR,
@@ -263,32 +285,14 @@ pub const FRAMEWORK_KEYS: &[KeyDefinition] = &[
     ),
 ];
 
-/// Framework keys, or prefixes of them ending in a dot, that are accepted without effect.
-pub const ACCEPTED_WITHOUT_EFFECT: &[&str] = &[
-    "key.converter",
-    "key.converter.",
-    "value.converter",
-    "value.converter.",
-    "header.converter",
-    "header.converter.",
-    "transforms",
-    "transforms.",
-    "predicates",
-    "predicates.",
-    "errors.",
-    "topic.creation.",
-    "tasks.max.enforce",
-    "config.action.reload",
-    "exactly.once.support",
-    "transaction.boundary",
-    "transaction.boundary.",
-    "offsets.storage.topic",
-    "connector.plugin.version",
-];
+/// All keys with an effect.
+pub fn all() -> impl Iterator<Item = &'static KeyDefinition> {
+    CONNECTOR_KEYS.iter().chain(TWINFEED_KEYS).chain(FRAMEWORK_KEYS)
+}
 
 /// The definition of `name`, if it is a key with an effect.
 pub fn definition(name: &str) -> Option<&'static KeyDefinition> {
-    CONNECTOR_KEYS.iter().chain(TWINFEED_KEYS).chain(FRAMEWORK_KEYS).find(|key| key.name == name)
+    all().find(|key| key.name == name)
 }
 
 #[cfg(test)]
@@ -297,7 +301,7 @@ mod tests {
 
     #[test]
     fn every_default_lies_within_its_bounds_and_names_are_unique() {
-        let all: Vec<_> = CONNECTOR_KEYS.iter().chain(TWINFEED_KEYS).chain(FRAMEWORK_KEYS).collect();
+        let all: Vec<_> = all().collect();
         for key in &all {
             assert_eq!(all.iter().filter(|other| other.name == key.name).count(), 1, "{}", key.name);
             if let (Kind::Int { min, max } | Kind::Long { min, max }, Some(default)) = (key.kind, key.default) {

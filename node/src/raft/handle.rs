@@ -81,7 +81,7 @@ impl RaftHandle {
         let log = stores.log.get_log_state().await.map_err(|e| Error::fatal(&e))?;
         let log_index_at_start = log.last_log_id.map_or(0, |id| id.index);
         let identity = Arc::new(stores.identity);
-        let peers = Peers::new(identity.clone());
+        let peers = Peers::new(identity.clone(), options.message_bytes_max);
         let me = identity.get().node_id;
         let network = Network { me, peers: peers.clone(), state: state.clone(), retry_ms: options.heartbeat_ms };
         let raft = Raft::new(me, config, network, stores.log, stores.machine).await.map_err(|e| Error::fatal(&e))?;

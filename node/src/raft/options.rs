@@ -33,6 +33,8 @@ pub struct Options {
     pub read_timeout_ms: u64,
     /// Log entries after which a snapshot is taken. Default 2,000.
     pub snapshot_entries: u64,
+    /// Largest message between nodes in bytes, both ways. Default 16 MiB, which is also the least that snapshots fit.
+    pub message_bytes_max: usize,
 }
 
 impl Default for Options {
@@ -50,6 +52,7 @@ impl Default for Options {
             propose_timeout_ms: 5_000,
             read_timeout_ms: 3_000,
             snapshot_entries: 2_000,
+            message_bytes_max: 16 * 1024 * 1024,
         }
     }
 }

@@ -26,8 +26,6 @@ use super::{
 };
 use crate::model::ids::NodeId;
 
-/// Largest message between nodes in bytes, both ways.
-pub(super) const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Time to a TCP connection, in milliseconds.
 const CONNECT_TIMEOUT_MS: u64 = 1_000;
 /// Interval of HTTP/2 pings and time to their answer, in milliseconds: finds half-open connections that idle.
@@ -40,11 +38,12 @@ const CHANNELS_MAX: usize = 128;
 pub struct Peers {
     identity: Arc<IdentityStore>,
     channels: Arc<Mutex<HashMap<String, Channel>>>,
+    message_bytes_max: usize,
 }
 
 impl Peers {
-    pub(super) fn new(identity: Arc<IdentityStore>) -> Self {
-        Self { identity, channels: Arc::default() }
+    pub(super) fn new(identity: Arc<IdentityStore>, message_bytes_max: usize) -> Self {
+        Self { identity, channels: Arc::default(), message_bytes_max }
     }
 
     /// Returns a connection that is made when first used and made anew whenever it breaks.
@@ -123,12 +122,14 @@ impl Peers {
 
     pub(super) fn raft(&self, address: &str) -> Result<RaftServiceClient<Channel>, Status> {
         let client = RaftServiceClient::new(self.channel(address)?);
-        Ok(client.max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX))
+        let bytes_max = self.message_bytes_max;
+        Ok(client.max_decoding_message_size(bytes_max).max_encoding_message_size(bytes_max))
     }
 
     fn membership(&self, address: &str) -> Result<MembershipServiceClient<Channel>, Status> {
         let client = MembershipServiceClient::new(self.channel(address)?);
-        Ok(client.max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX))
+        let bytes_max = self.message_bytes_max;
+        Ok(client.max_decoding_message_size(bytes_max).max_encoding_message_size(bytes_max))
     }
 }
 

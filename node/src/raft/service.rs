@@ -15,7 +15,6 @@ use twinfeed_proto::internal::{
 use super::{
     leader::{Answer, Ask},
     member::Member,
-    peers::MESSAGE_BYTES_MAX,
 };
 use crate::model::ids::{ClusterId, NodeId};
 
@@ -26,12 +25,13 @@ const RELAY_TIMEOUT_MS: u64 = 25_000;
 
 /// Returns both services, ready to be served beside others.
 pub(super) fn routes(member: Arc<Member>) -> tonic::service::Routes {
+    let bytes_max = member.options.message_bytes_max;
     let raft = RaftServiceServer::new(RaftRpc(member.clone()))
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        .max_decoding_message_size(bytes_max)
+        .max_encoding_message_size(bytes_max);
     let membership = MembershipServiceServer::new(MembershipRpc(member))
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        .max_decoding_message_size(bytes_max)
+        .max_encoding_message_size(bytes_max);
     tonic::service::Routes::new(raft).add_service(membership)
 }
 

@@ -7,7 +7,7 @@ use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::transport::{Channel, Endpoint};
 use twinfeed_proto::internal::{self as wire, Envelope, relay_service_client::RelayServiceClient};
 
-use super::{MESSAGE_BYTES_MAX, SESSION_MESSAGES_MAX, convert};
+use super::{SESSION_MESSAGES_MAX, convert};
 use crate::model::{
     ids::{ClusterId, Epoch, NodeId, WriterId},
     relay::{Offer, OwnerMessage, Session},
@@ -31,6 +31,8 @@ pub struct Target {
     pub owner_address: String,
     pub writer: WriterId,
     pub epoch: Epoch,
+    /// Largest message either way.
+    pub message_bytes_max: usize,
 }
 
 /// Connects to the owner and offers every session to the writer, for as long as it is polled. `lost` is called when
@@ -58,8 +60,8 @@ pub async fn keep_connected(target: Target, offers: mpsc::Sender<Offer>, lost: i
 async fn session(target: &Target, offers: &mpsc::Sender<Offer>) -> Result<(), tonic::Status> {
     let channel = connect(&target.owner_address).await?;
     let mut client = RelayServiceClient::new(channel)
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        .max_decoding_message_size(target.message_bytes_max)
+        .max_encoding_message_size(target.message_bytes_max);
     let (outgoing, from_writer) = mpsc::channel(SESSION_MESSAGES_MAX);
     let (to_writer, incoming) = mpsc::channel::<OwnerMessage>(SESSION_MESSAGES_MAX);
     let session = Session { incoming, outgoing };

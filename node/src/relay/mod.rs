@@ -13,5 +13,6 @@ pub use server::{Accepts, Owned, Registry, RelayServer};
 
 /// Relay messages waiting in each direction of a session. The standby retains what does not fit.
 const SESSION_MESSAGES_MAX: usize = 256;
-/// Bounds one relay message; a batch of frames is far smaller, a single frame may be as large as feeds allow (64 MiB).
-pub const MESSAGE_BYTES_MAX: usize = 68 * 1024 * 1024;
+/// What a relay message holds besides its largest frame: further frames, resolved positions, framing. A connector whose
+/// frames do not fit `limits.internal_message_bytes_max` with it is refused.
+pub const OVERHEAD_BYTES_MAX: usize = 4 * 1024 * 1024;

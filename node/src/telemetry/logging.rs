@@ -124,3 +124,43 @@ fn log_panic(info: &PanicHookInfo<'_>) {
     // The log may be what panicked, or be filtered: a second plain line costs nothing. Stderr gone is no reason to panic again.
     let _ = writeln!(io::stderr(), "panic in thread `{thread}` at {at}: {message}");
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("no panic holds it").write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(filter: &str, format: Format) -> String {
+        let lines = Lines::default();
+        let into = lines.clone();
+        let layer = layer(format, move || into.clone(), false).with_filter(parse(filter).expect("a filter"));
+        tracing::subscriber::with_default(Registry::default().with(layer), || {
+            tracing::info!("quiet");
+            tracing::warn!("loud");
+        });
+        let bytes = lines.0.lock().expect("no panic holds it").clone();
+        String::from_utf8(bytes).expect("text")
+    }
+
+    #[test]
+    fn filter_and_format_decide_what_is_written() {
+        let (json, text) = (logged("warn", Format::Json), logged("info", Format::Text));
+        assert!(json.starts_with('{') && json.contains("loud") && !json.contains("quiet"), "{json}");
+        assert!(!text.starts_with('{') && text.contains("quiet"), "{text}");
+        assert!(logged("warn", Format::Auto).starts_with('{'), "no terminal: JSON");
+    }
+}

@@ -115,10 +115,10 @@ impl Worker {
         for change in control::diff(&state, self.me, &specs) {
             match change {
                 RoleChange::Stop { writer, .. } => self.stop(&writer),
-                RoleChange::Start { writer, .. } => self.start(&writer),
+                RoleChange::Start { writer, .. } => self.start(&writer).await,
                 RoleChange::Change { writer, from, to } if from.begins_anew(&to) => {
                     self.stop(&writer);
-                    self.start(&writer);
+                    self.start(&writer).await;
                 }
                 RoleChange::Change { writer, to, .. } => self.change(&writer, to).await,
             }
@@ -127,7 +127,7 @@ impl Worker {
     }
 
     /// Starts what the state asks for now. A writer whose predecessor still drains is started by a later comparison.
-    fn start(&mut self, writer: &WriterId) {
+    async fn start(&mut self, writer: &WriterId) {
         if self.stopping.contains_key(writer) {
             return;
         }
@@ -136,7 +136,7 @@ impl Worker {
         let running = if spec.role == Role::Owner && spec.epoch.0 <= self.memory_starts_at {
             Running::waiting_for_epoch(spec)
         } else {
-            match start::options(&self.settings, &self.raft, &self.spawner, &state, (writer, &spec)) {
+            match start::options(&self.settings, &self.raft, &self.spawner, &state, (writer, &spec)).await {
                 Ok(options) => Running::start(options, spec, &self.spawner),
                 Err(why) => Running::failed(spec, why),
             }
@@ -157,7 +157,7 @@ impl Worker {
         };
         if restart {
             self.stop(writer);
-            self.start(writer);
+            self.start(writer).await;
         } else {
             self.connect(writer);
         }
@@ -186,6 +186,7 @@ impl Worker {
                     owner_address: owner.internal_address.clone(),
                     writer: writer.clone(),
                     epoch: running.spec.epoch,
+                    message_bytes_max: self.settings.message_bytes_max,
                 };
                 let suspects = self.suspects.clone();
                 // A full channel means that enough suspicions are on their way already.

@@ -2,9 +2,12 @@
 
 use prost_types::FieldMask;
 use tonic::Code;
-use twinfeed_node::model::{
-    ids::{Epoch, NodeId},
-    report::Role,
+use twinfeed_node::{
+    api::Limits,
+    model::{
+        ids::{Epoch, NodeId},
+        report::Role,
+    },
 };
 use twinfeed_proto::admin::{
     ConnectorState, CreateConnectorRequest, DeleteConnectorRequest, GetConnectorRequest, ListConnectorsRequest,
@@ -216,14 +219,82 @@ async fn an_override_that_kafka_s_client_would_refuse_is_refused_before_anything
     let node = Node::start().await;
     let mut api = node.connectors();
     let mut create = request("btc");
-    create.config.insert("producer.override.linger.ms".into(), "5".into());
+    create.config.insert("producer.override.ssl.key.pem".into(), "s3cret".into());
     let details = refused(api.create_connector(create.clone()).await, Code::InvalidArgument, "INVALID");
     let field = &details.bad_request().unwrap().field_violations[0];
-    assert_eq!(field.field, "config.producer.override.linger.ms");
-    assert!(field.description.contains("remove it"), "{}", field.description);
+    assert_eq!(field.field, "config.producer.override.ssl.key.pem");
+    assert!(field.description.contains("node.toml under [kafka.properties]"), "{}", field.description);
+    assert!(!format!("{details:?}").contains("s3cret"), "{details:?}");
     node.create("btc").await;
     let update = UpdateConnectorRequest { name: "btc".into(), config: create.config, ..Default::default() };
     refused(api.update_connector(update).await, Code::InvalidArgument, "INVALID");
+}
+
+#[tokio::test]
+async fn keys_that_are_accepted_and_not_used_are_named_at_create() {
+    let node = Node::start().await;
+    let mut api = node.connectors();
+    let mut create = request("btc");
+    for (key, value) in [
+        ("producer.override.linger.ms", "10"),
+        ("producer.override.acks", "1"),
+        ("producer.override.buffer.memory", "67108864"),
+        ("topic.creation.default.max.message.bytes", "1000000"),
+        ("errors.log.enable", "true"),
+    ] {
+        create.config.insert(key.into(), value.into());
+    }
+    let warnings = api.create_connector(create).await.unwrap().into_inner().warnings;
+    for said in [
+        "producer.override.linger.ms: accepted and not used: the timing of a takeover rests on it",
+        "producer.override.acks: accepted and not used",
+        "twinfeed.websocket.message.bytes.max: topic.creation.default.max.message.bytes is 1000000",
+        "errors.log.enable: it changes nothing",
+    ] {
+        assert!(warnings.iter().any(|warning| warning.starts_with(said)), "{said}: {warnings:#?}");
+    }
+    assert_eq!(warnings.len(), 4, "{warnings:#?}");
+}
+
+#[tokio::test]
+async fn a_reference_that_nobody_resolves_is_refused_with_the_providers_that_exist() {
+    let node = Node::start().await;
+    let mut api = node.connectors();
+    for (key, value) in [
+        ("websocket.url", "ws://h/${secrets:prod:key}"),
+        ("twinfeed.websocket.secondary.url", "ws://h/?k=${secrets:prod:key}"),
+        ("websocket.headers", "X-Api-Key: ${secrets:prod:key}"),
+        ("twinfeed.websocket.headers", r#"{"X-Api-Key":"${secrets:prod:key}"}"#),
+        ("websocket.auth.token", "${secrets:prod:key}"),
+        ("websocket.subscription.message", r#"{"op":"auth","key":"${secrets:prod:key}"}"#),
+        ("twinfeed.websocket.subscription.messages", r#"["${secrets:prod:key}"]"#),
+        ("producer.override.client.id", "${secrets:prod:key}"),
+    ] {
+        let mut create = request("btc");
+        create.config.insert(key.into(), value.into());
+        let details = refused(api.create_connector(create).await, Code::InvalidArgument, "INVALID");
+        let field = &details.bad_request().unwrap().field_violations[0];
+        assert_eq!(field.field, format!("config.{key}"));
+        assert!(field.description.contains("${env:…} and ${file:…}"), "{}", field.description);
+    }
+    let mut literal = request("btc");
+    literal.config.insert("websocket.subscription.message".into(), r#"{"filter":"${","b":"$${x}"}"#.into());
+    literal.config.insert("producer.override.client.id".into(), "${env:TWINFEED_SECRET_ID}".into());
+    api.create_connector(literal).await.expect("no reference, and one that exists");
+}
+
+#[tokio::test]
+async fn messages_of_a_feed_must_fit_what_the_nodes_exchange_unless_it_has_one_subscription() {
+    let limits = Limits { relayed_bytes_max: 4 << 20, ..Limits::default() };
+    let node = Node::start_with(limits).await;
+    let mut api = node.connectors();
+    let mut create = request("btc");
+    create.config.insert("twinfeed.websocket.message.bytes.max".into(), "8388608".into());
+    let details = refused(api.create_connector(create.clone()).await, Code::InvalidArgument, "INVALID");
+    let field = &details.bad_request().unwrap().field_violations[0];
+    assert!(field.description.contains("limits.internal_message_bytes_max"), "{}", field.description);
+    create.config.insert("twinfeed.redundancy".into(), "single".into());
+    api.create_connector(create).await.expect("nothing is relayed");
 }
 
 #[tokio::test]
@@ -248,6 +319,13 @@ async fn secrets_are_never_shown_and_survive_a_round_trip() {
     assert_eq!(stored["websocket.auth.token"], "s3cret");
     assert_eq!(stored["websocket.url"], "ws://127.0.0.1:1/feed?token=s3cret");
     assert_eq!(stored["kafka.topic"], "other");
+
+    let mut half = api.get_connector(get("btc")).await.unwrap().into_inner().connector.unwrap().config;
+    half.insert("websocket.auth.token".into(), "x[hidden]".into());
+    let update = UpdateConnectorRequest { name: "btc".into(), config: half.clone(), ..Default::default() };
+    refused(api.update_connector(update).await, Code::InvalidArgument, "INVALID");
+    let copy = CreateConnectorRequest { config: half, ..request("copy") };
+    refused(api.create_connector(copy).await, Code::InvalidArgument, "INVALID");
 }
 
 #[tokio::test]

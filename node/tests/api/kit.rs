@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, transport::Channel};
 use tonic_types::{ErrorDetails, StatusExt};
 use twinfeed_node::{
-    api::{Admin, EventLog},
+    api::{Admin, EventLog, Limits},
     model::{
         command::{Command, Outcome, Proposal},
         connector::NodeRecord,
@@ -37,6 +37,10 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) async fn start() -> Self {
+        Self::start_with(Limits::default()).await
+    }
+
+    pub(crate) async fn start_with(limits: Limits) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -56,7 +60,7 @@ impl Node {
         let spawner = supervisor.spawner();
         let driver = started.driver;
         spawner.spawn(TaskKind::Membership, "driver", |_| async move { Ok(driver.run().await?) });
-        let admin = Admin::new(raft.clone(), view.subscribe(), events.clone());
+        let admin = Admin::new(raft.clone(), view.subscribe(), events.clone(), limits);
         spawner.spawn(TaskKind::AdminServer, "admin", |stop: CancellationToken| admin.serve(listener, stop));
         let joined = async {
             let mut state = raft.state();

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use tokio_stream::StreamExt;
+use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use tonic_reflection::pb::{v1, v1alpha};
+use twinfeed_node::api::Limits;
 use twinfeed_proto::admin::StreamEventsRequest;
 
-use crate::kit::Node;
+use crate::kit::{Node, request};
 
 #[tokio::test]
 async fn health_follows_the_leader() {
@@ -69,6 +71,21 @@ async fn reflection_v1alpha_serves_older_tools() {
     let mut answers = client.server_reflection_info(requests).await.unwrap().into_inner();
     let answer = answers.next().await.unwrap().unwrap().message_response;
     assert!(matches!(answer, Some(MessageResponse::ListServicesResponse(list)) if list.service.len() >= 3));
+}
+
+#[tokio::test]
+async fn a_request_beyond_the_limit_is_refused_and_one_below_it_is_read() {
+    let large = || {
+        let mut create = request("btc");
+        create.config.insert("websocket.subscription.message".into(), "x".repeat(2 << 20));
+        create
+    };
+    let small = Node::start_with(Limits { message_bytes_max: 1 << 20, ..Limits::default() }).await;
+    let refused = small.connectors().create_connector(large()).await.expect_err("beyond the limit");
+    assert_eq!(refused.code(), Code::OutOfRange, "{refused:?}");
+    let roomy = Node::start_with(Limits { message_bytes_max: 8 << 20, ..Limits::default() }).await;
+    let read = roomy.connectors().create_connector(large()).await.expect_err("larger than a configuration may be");
+    assert_ne!(read.code(), Code::OutOfRange, "{read:?}");
 }
 
 #[tokio::test]

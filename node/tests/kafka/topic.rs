@@ -16,6 +16,15 @@ async fn a_missing_topic_is_created_once_and_then_taken_as_it_is() {
 }
 
 #[tokio::test]
+async fn the_brokers_default_decides_where_nothing_is_said() {
+    let mut defaults = creation(true);
+    (defaults.partitions, defaults.replication_factor) = (-1, -1);
+    defaults.properties.insert("max.message.bytes".to_owned(), "4259840".to_owned());
+    let made = ensure_topic(&options(), &unique("defaults"), &defaults).await.expect("created");
+    assert_eq!(made.partitions, 1, "num.partitions of the test broker");
+}
+
+#[tokio::test]
 async fn a_missing_topic_that_may_not_be_created_is_named() {
     let topic = unique("forbidden");
     for _ in 0..2 {

@@ -20,6 +20,8 @@ use crate::{
 
 /// A configuration and its subscription messages fit many times; a wrong file name is caught.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Either may hold the headers.
+const HEADER_KEYS: [&str; 2] = ["websocket.headers", "twinfeed.websocket.headers"];
 const CONNECTOR_CLASS: &str = "io.conduktor.connect.websocket.WebSocketSourceConnector";
 
 pub(super) const EXAMPLES: &str = "\
@@ -120,7 +122,6 @@ fn read(arguments: Arguments) -> Result<(String, Config), Error> {
     put("websocket.url", arguments.url.clone());
     put("twinfeed.websocket.secondary.url", arguments.secondary_url.clone());
     put("kafka.topic", arguments.topic.clone());
-    put("websocket.headers", headers(&arguments.header)?);
     put("websocket.auth.token", arguments.auth_token_file.as_deref().map(token).transpose()?);
     put("twinfeed.redundancy", arguments.single.then(|| "single".to_owned()));
     let messages = arguments.subscribe.iter().map(|text| message(text)).collect::<Result<Vec<_>, _>>()?;
@@ -128,6 +129,10 @@ fn read(arguments: Arguments) -> Result<(String, Config), Error> {
         [] => {}
         [one] => drop(put("websocket.subscription.message", Some(one.clone()))),
         several => drop(put("twinfeed.websocket.subscription.messages", Some(Value::from(several).to_string()))),
+    }
+    if let Some((key, value)) = headers(&arguments.header)? {
+        HEADER_KEYS.map(|key| config.remove(key));
+        config.insert(key.to_owned(), value);
     }
     config.extend(arguments.config);
     Ok((name, config))
@@ -174,15 +179,27 @@ fn connect_json(text: &str, path: &Path) -> Result<(Option<String>, Config), Err
     Ok((name.and_then(|name| name.as_str().map(str::to_owned)), config))
 }
 
-/// Joins headers in the connector's `name:value,name:value` form, which has no way to write a comma.
-fn headers(headers: &[String]) -> Result<Option<String>, Error> {
+/// Puts headers under the key that can carry them: the original connector's `name:value,name:value` form, or, where a value
+/// holds a comma, which that form cannot write, a JSON object.
+fn headers(headers: &[String]) -> Result<Option<(&'static str, String)>, Error> {
+    let [plain, object] = HEADER_KEYS;
+    let mut values: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for header in headers {
-        if !header.contains(':') || header.contains(',') {
-            let help = "give NAME:VALUE; a value cannot hold a comma in the websocket.headers format";
-            return Err(Error::usage(format!("header {header:?} cannot be sent"), help));
-        }
+        let Some((name, value)) = header.split_once(':').filter(|(name, _)| !name.contains(',')) else {
+            return Err(Error::usage("a header cannot be sent", "give NAME:VALUE"));
+        };
+        values.entry(name.trim()).or_default().push(value.trim());
     }
-    Ok((!headers.is_empty()).then(|| headers.join(",")))
+    if headers.is_empty() {
+        return Ok(None);
+    }
+    if headers.iter().any(|header| header.contains(',')) {
+        let value = |values: Vec<&str>| if let [one] = values[..] { Value::from(one) } else { Value::from(values) };
+        let object_of: serde_json::Map<String, Value> =
+            values.into_iter().map(|(name, values)| (name.to_owned(), value(values))).collect();
+        return Ok(Some((object, Value::Object(object_of).to_string())));
+    }
+    Ok(Some((plain, headers.join(","))))
 }
 
 fn token(path: &Path) -> Result<String, Error> {
@@ -216,10 +233,15 @@ mod tests {
     }
 
     #[test]
-    fn headers_that_the_format_cannot_carry_are_refused() {
+    fn headers_may_hold_commas() {
+        let [plain, object] = HEADER_KEYS;
         assert_eq!(headers(&[]).expect("valid"), None);
-        assert_eq!(headers(&["A:1".into(), "B: 2".into()]).expect("valid").as_deref(), Some("A:1,B: 2"));
-        assert!(headers(&["A".into()]).is_err());
-        assert!(headers(&["A:1,2".into()]).is_err());
+        assert_eq!(headers(&["A:1".into(), "B: 2".into()]).expect("valid"), Some((plain, "A:1,B: 2".to_owned())));
+        let given = ["Cookie: a=b; c=d,e".into(), "X:1".into(), "X: 2".into()];
+        let expected = r#"{"Cookie":"a=b; c=d,e","X":["1","2"]}"#;
+        assert_eq!(headers(&given).expect("valid"), Some((object, expected.to_owned())));
+        for bad in ["A", "A,B:1"] {
+            assert!(headers(&[bad.into()]).is_err(), "{bad}");
+        }
     }
 }
