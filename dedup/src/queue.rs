@@ -13,6 +13,7 @@ pub(crate) struct Queue<P> {
     assigned: u64,
     committed: u64,
     ready: VecDeque<(u64, Record<P>)>,
+    ready_bytes: usize,
     in_flight: Option<InFlight>,
 }
 
@@ -22,6 +23,7 @@ struct InFlight {
     through: u64,
     /// The entries of its records, in order.
     ordinals: Vec<u64>,
+    bytes: usize,
 }
 
 /// What a batch may hold; one record is always allowed.
@@ -33,7 +35,7 @@ pub(crate) struct BatchLimits {
 
 impl<P> Queue<P> {
     pub(crate) fn new(epoch: u64) -> Self {
-        Self { epoch, assigned: 0, committed: 0, ready: VecDeque::new(), in_flight: None }
+        Self { epoch, assigned: 0, committed: 0, ready: VecDeque::new(), ready_bytes: 0, in_flight: None }
     }
 
     /// The name of the next fresh message.
@@ -45,8 +47,9 @@ impl<P> Queue<P> {
     pub(crate) fn push(&mut self, frame: Frame<P>, ordinal: u64) {
         let id = self.next_record();
         self.assigned = id.sequence;
-        let Frame { subscription, index, fingerprint, payload } = frame;
-        self.ready.push_back((ordinal, Record { id, fingerprint, subscription, index, payload }));
+        let Frame { subscription, index, fingerprint, bytes, payload } = frame;
+        self.ready_bytes += bytes;
+        self.ready.push_back((ordinal, Record { id, fingerprint, subscription, index, bytes, payload }));
     }
 
     /// Records of earlier epochs are in the topic: nobody knows of them otherwise.
@@ -62,22 +65,23 @@ impl<P> Queue<P> {
         self.committed
     }
 
-    pub(crate) fn cut(&mut self, limits: BatchLimits, weight: impl Fn(&P) -> usize) -> Option<Vec<Record<P>>> {
+    pub(crate) fn cut(&mut self, limits: BatchLimits) -> Option<Vec<Record<P>>> {
         if self.in_flight.is_some() {
             return None;
         }
         let mut bytes = 0_usize;
         let mut count = 0_usize;
         for (_, record) in self.ready.iter().take(limits.records_max.max(1)) {
-            bytes = bytes.saturating_add(weight(&record.payload));
-            if count > 0 && bytes > limits.bytes_max {
+            if count > 0 && bytes.saturating_add(record.bytes) > limits.bytes_max {
                 break;
             }
+            bytes += record.bytes;
             count += 1;
         }
         let through = self.ready.get(count.checked_sub(1)?)?.1.id.sequence;
         let (ordinals, records) = self.ready.drain(..count).unzip();
-        self.in_flight = Some(InFlight { through, ordinals });
+        self.ready_bytes -= bytes;
+        self.in_flight = Some(InFlight { through, ordinals, bytes });
         Some(records)
     }
 
@@ -96,11 +100,23 @@ impl<P> Queue<P> {
     }
 
     pub(crate) fn drop_oldest(&mut self) -> Option<Record<P>> {
-        self.ready.pop_front().map(|(_, record)| record)
+        let (_, record) = self.ready.pop_front()?;
+        self.ready_bytes -= record.bytes;
+        Some(record)
     }
 
     pub(crate) fn drop_newest(&mut self) -> Option<Record<P>> {
-        self.ready.pop_back().map(|(_, record)| record)
+        let (_, record) = self.ready.pop_back()?;
+        self.ready_bytes -= record.bytes;
+        Some(record)
+    }
+
+    pub(crate) fn ready_bytes(&self) -> usize {
+        self.ready_bytes
+    }
+
+    pub(crate) fn in_flight_bytes(&self) -> usize {
+        self.in_flight.as_ref().map_or(0, |batch| batch.bytes)
     }
 
     pub(crate) fn ready_records(&self) -> usize {

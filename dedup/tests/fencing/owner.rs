@@ -89,7 +89,7 @@ impl Owner {
                     return false;
                 }
                 for (fingerprint, index) in fingerprints.into_iter().zip(first_index..) {
-                    self.merge.frame(Frame { subscription, index, fingerprint, payload: () }, now_ms);
+                    self.merge.frame(Frame { subscription, index, fingerprint, bytes: 1, payload: () }, now_ms);
                 }
             }
         }
@@ -97,7 +97,7 @@ impl Owner {
     }
 
     pub(crate) fn cut(&mut self, now_ms: u64) -> bool {
-        let Some(batch) = self.merge.cut(now_ms, 10_000, usize::MAX, |()| 1) else { return false };
+        let Some(batch) = self.merge.cut(now_ms, 10_000, usize::MAX) else { return false };
         self.in_flight = batch.into_iter().map(tail_record).collect();
         true
     }

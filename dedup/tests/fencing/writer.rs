@@ -447,7 +447,7 @@ impl Writer {
         self.numbering.last_index += 1;
         let (subscription, index) = (SubscriptionId(self.numbering.id), self.numbering.last_index);
         net.journal.frames.entry(subscription).or_default().push(fingerprint);
-        let frame = Frame { subscription, index, fingerprint, payload: () };
+        let frame = Frame { subscription, index, fingerprint, bytes: 1, payload: () };
         match &mut self.phase {
             Phase::Standing(standby) => standby.retention.frame(frame),
             Phase::Opening(opening) => opening.retention.frame(frame),

@@ -78,6 +78,11 @@ impl Payload {
         Self { bytes: frame.payload, kind: frame.kind, received_at_ns: frame.received_at_ns, charge }
     }
 
+    /// What it is charged for.
+    pub(crate) fn weight_bytes(&self) -> usize {
+        self.charge.bytes
+    }
+
     pub(crate) fn fingerprint(&self) -> twinfeed_dedup::Fingerprint {
         let kind = match self.kind {
             FrameKind::Text => twinfeed_dedup::FrameKind::Text,

@@ -160,8 +160,7 @@ impl Owner {
 
     /// The next batch, if the producer is free and something is ready.
     pub(super) fn cut(&mut self, now_ms: u64) -> Option<Vec<OutRecord>> {
-        let batch =
-            self.merge.cut(now_ms, BATCH_RECORDS_MAX, BATCH_BYTES_MAX, |payload: &Payload| payload.bytes.len())?;
+        let batch = self.merge.cut(now_ms, BATCH_RECORDS_MAX, BATCH_BYTES_MAX)?;
         self.in_flight.reserve(batch.len());
         for record in batch {
             let Payload { bytes, received_at_ns, charge, .. } = record.payload;
@@ -265,6 +264,7 @@ fn number(
 ) -> impl Iterator<Item = twinfeed_dedup::Frame<Payload>> {
     frames.into_iter().zip(first_index..).map(move |(frame, index)| {
         let payload = Payload::new(frame, &ledger);
-        twinfeed_dedup::Frame { subscription, index, fingerprint: payload.fingerprint(), payload }
+        let (fingerprint, bytes) = (payload.fingerprint(), payload.weight_bytes());
+        twinfeed_dedup::Frame { subscription, index, fingerprint, bytes, payload }
     })
 }

@@ -53,6 +53,7 @@ impl Numbering {
             subscription: SubscriptionId(self.id),
             index: self.last_index,
             fingerprint: payload.fingerprint(),
+            bytes: payload.weight_bytes(),
             payload,
         })
     }

@@ -346,18 +346,19 @@ impl Writer {
     /// Keeps what this writer holds within its limit, by forgetting the oldest: the newest are worth more to a live feed,
     /// and a socket that is not read is closed by its server. Every drop is part of a reported gap.
     fn limit(&mut self) {
-        let mut dropped = 0_u64;
-        while self.ledger.bytes() > self.options.buffer_bytes_max {
+        let (mut dropped, bytes_max) = (0_u64, self.options.buffer_bytes_max);
+        loop {
             let gone = match &mut self.phase {
-                Phase::Standing(standby) => standby.retention.drop_oldest().is_some(),
-                Phase::Opening(opening) => opening.retention.drop_oldest().is_some(),
-                Phase::Owning(owner) => owner.merge.drop_oldest().is_some(),
-                Phase::Deposed => false,
+                Phase::Standing(standby) if standby.retention.bytes() > bytes_max => standby.retention.drop_oldest(),
+                Phase::Opening(opening) if opening.retention.bytes() > bytes_max => opening.retention.drop_oldest(),
+                Phase::Owning(owner) if owner.merge.bytes().ready > bytes_max => {
+                    dropped += u64::from(owner.merge.drop_oldest().is_some());
+                    continue;
+                }
+                _ => None,
             };
-            if !gone {
-                break;
-            }
-            dropped += 1;
+            let Some(gone) = gone else { break };
+            dropped += u64::from(gone.is_gap);
         }
         if dropped > 0 {
             self.progress.overflow(dropped);
