@@ -30,6 +30,10 @@ use crate::{Alone, Shape, Share, Side};
 const SAMPLES_MAX: usize = 5;
 /// How often the rules are applied; what they speak of lasts far longer.
 const LOOK_EVERY_MS: u64 = 50;
+/// A line without a place may be late by the span, and this much.
+const PATIENCE_MARGIN_MS: u64 = 1_000;
+/// A copy tells nothing of the skew if its node has not said for so long that it had shown all it had.
+const UNHEARD_MS_MAX: u64 = 500;
 
 /// One entry of the window, as far as the watch cares.
 #[derive(Debug, Clone, Copy)]
@@ -179,7 +183,11 @@ impl Watch {
     /// A line has delivered its copy of an entry.
     #[inline]
     pub(crate) fn matched(&mut self, found: Match) {
-        self.skew.sample(found.at_ms.abs_diff(found.created_at_ms), found.at_ms);
+        let skew_ms = found.at_ms.abs_diff(found.created_at_ms);
+        if skew_ms <= self.skew.usual_ms() || self.clocks[found.side.index()].is_good(found.created_at_ms, found.at_ms)
+        {
+            self.skew.sample(skew_ms, found.at_ms);
+        }
         if found.ordinal < self.next && found.ordinal >= self.from {
             self.matched_late(found);
         }
@@ -204,12 +212,13 @@ impl Watch {
         for side in Side::BOTH {
             let (mine, other) = (both[side.index()], both[side.other().index()]);
             let found = if own.is_aligned && standby.is_aligned {
-                self.compare_lines(side, mine)
+                self.compare_lines(side)
             } else if mine.is_aligned {
                 continue;
             } else {
                 let clock = &self.clocks[side.index()];
-                self.starving[side.index()].look(mine, other, clock, now_ms)
+                let patience_ms = self.skew.span_ms() + PATIENCE_MARGIN_MS;
+                self.starving[side.index()].look((mine, other), clock, patience_ms, now_ms)
             };
             let was = self.behind[side.index()];
             match (was, found) {
@@ -228,14 +237,13 @@ impl Watch {
         changes
     }
 
-    fn compare_lines(&self, side: Side, mine: Delivered) -> Verdict {
+    fn compare_lines(&self, side: Side) -> Verdict {
         let Some(ripe_ms) = self.ripe_until_ms() else { return Verdict::Unclear };
-        let mute_ms = self.clocks[side.index()].counted_since(mine.last_frame_ms);
-        let is_mute = mute_ms >= self.skew.late_ms().saturating_add(self.shares.usual_pause_ms(ripe_ms));
-        let run = self.kinds.longest_run(side, ripe_ms, is_mute);
-        let part = self.recent.part(side, ripe_ms);
-        match (run, part) {
-            (None, None) if self.kinds.has_no_run(side) && self.recent.is_clean(side, ripe_ms) => Verdict::KeepsUp,
+        // First, as what it lacked some seconds ago is of the past by then.
+        if self.kinds.has_no_run(side) && self.recent.is_clean(side, ripe_ms) {
+            return Verdict::KeepsUp;
+        }
+        match (self.kinds.longest_run(side, ripe_ms), self.recent.part(side, ripe_ms)) {
             (None, None) => Verdict::Unclear,
             (Some(behind), None) | (None, Some(behind)) => Verdict::Lacks(behind),
             (Some(one), Some(other)) => {

@@ -124,8 +124,7 @@ impl<P> Merge<P> {
         }
         let delivered = Side::BOTH.map(|side| {
             let member = self.members[side.index()].as_ref().filter(|member| member.live)?;
-            let (is_aligned, last_frame_ms) = (member.aligned().is_some(), member.last_frame_ms);
-            Some(Delivered { is_aligned, frames: member.next_index - 1, last_frame_ms })
+            Some(Delivered { is_aligned: member.aligned().is_some(), frames: member.next_index - 1 })
         });
         for change in self.watch.look(delivered, self.now_ms) {
             self.tell(change);

@@ -40,6 +40,12 @@ impl Clock {
         self.through_ms = self.through_ms.max(through_ms);
     }
 
+    /// The line was read all the time between two moments, the second of which is now.
+    pub(crate) fn is_good(&self, from_ms: u64, now_ms: u64) -> bool {
+        let is_heard = now_ms.saturating_sub(self.through_ms) <= super::UNHEARD_MS_MAX;
+        is_heard && self.pauses.back().is_none_or(|(_, until_ms)| *until_ms <= from_ms)
+    }
+
     /// The moment since which this much time has counted; `None` if there was none.
     pub(crate) fn counted_back(&self, counted_ms: u64) -> Option<u64> {
         let mut moment_ms = self.through_ms.checked_sub(counted_ms)?;

@@ -1,7 +1,7 @@
 //! Kinds of messages, told apart by their shape: for each, the run of messages that a line lacks in a row.
 //!
 //! A kind that both lines have delivered messages of is *shared*; one that they have not is what each connection says for itself and
-//! proves nothing. The whole stream is a kind, too, for messages whose shape is not known.
+//! proves nothing. The whole stream is a kind, too, of all messages that prove something or whose shape is not known.
 
 use super::Behind;
 use crate::{Shape, Side};
@@ -11,6 +11,11 @@ const KINDS_MAX: usize = 128;
 /// A run of so many that lasts so long is no loss of single messages.
 const RUN_MESSAGES_MIN: u32 = 3;
 const RUN_LASTS_MS_MIN: u64 = 500;
+/// A kind is shared once both lines have delivered so many messages of it: answers to a subscription come once.
+const SHARED_MIN: u32 = 4;
+/// A lack of one message is enough if nothing else has come for twice the feed's longest pause of late, within reason.
+const PAUSE_BUCKET_MS: u64 = 30_000;
+const PAUSE_MS_MAX: u64 = 10_000;
 /// The last kinds of shared messages that decide whether a new kind is worth a remark.
 const NOVELTY_SAMPLES: u32 = 64;
 
@@ -28,7 +33,7 @@ struct Kind {
 
 impl Kind {
     fn is_shared(&self) -> bool {
-        self.shared > self.apart.saturating_mul(2)
+        self.shared >= SHARED_MIN && self.shared > self.apart.saturating_mul(2)
     }
 
     /// The line lacks more in a row than the other does: what each says for itself is no lack.
@@ -56,10 +61,36 @@ impl Kind {
     }
 }
 
+/// The longest pauses between two messages that count, of this half of a minute and of the one before.
+#[derive(Debug, Clone, Copy, Default)]
+struct Pauses {
+    began_at_ms: u64,
+    this_ms: u64,
+    last_ms: u64,
+    message_ms: u64,
+}
+
+impl Pauses {
+    fn message(&mut self, at_ms: u64) {
+        if self.message_ms > 0 {
+            self.this_ms = self.this_ms.max(at_ms.saturating_sub(self.message_ms));
+        }
+        self.message_ms = at_ms;
+        if at_ms >= self.began_at_ms.saturating_add(PAUSE_BUCKET_MS) {
+            (self.last_ms, self.this_ms, self.began_at_ms) = (self.this_ms, 0, at_ms);
+        }
+    }
+
+    fn usual_ms(&self) -> u64 {
+        self.last_ms.max(self.this_ms).saturating_mul(2).min(PAUSE_MS_MAX)
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Kinds {
     /// All messages that count.
     whole: Kind,
+    pauses: Pauses,
     kinds: Vec<Kind>,
     /// Shared messages of late, of `NOVELTY_SAMPLES`, whose kind was new.
     novel: u32,
@@ -71,6 +102,7 @@ impl Kinds {
     /// What the lines share is remembered, what a line lacks is not.
     pub(crate) fn forget_runs(&mut self) {
         self.whole = Kind::default();
+        self.pauses = Pauses::default();
         self.kinds.iter_mut().for_each(|kind| kind.run = [0; 2]);
     }
 
@@ -78,6 +110,7 @@ impl Kinds {
     pub(crate) fn compare(&mut self, shape: Shape, lacks: [bool; 2], at_ms: u64) -> bool {
         let is_shared_now = lacks == [false; 2];
         if shape == Shape::UNKNOWN {
+            self.pauses.message(at_ms);
             if is_shared_now {
                 self.whole.agree();
             } else {
@@ -90,6 +123,7 @@ impl Kinds {
         kind.last_ms = at_ms;
         if is_shared_now {
             kind.agree();
+            self.pauses.message(at_ms);
             self.whole.agree();
             self.count_novelty(is_new);
             return true;
@@ -98,6 +132,7 @@ impl Kinds {
         let counts = kind.is_shared() || (is_new && self.novelty_is_usual);
         kind.lack(lacks, at_ms);
         if counts {
+            self.pauses.message(at_ms);
             self.whole.lack(lacks, at_ms);
         }
         counts
@@ -136,13 +171,13 @@ impl Kinds {
         counted
     }
 
-    /// The run that shows that the line is silent, in one kind or altogether. Of a line that delivers nothing at all, one message
-    /// of a shared kind is enough.
-    pub(crate) fn longest_run(&self, side: Side, ripe_ms: u64, is_mute: bool) -> Option<Behind> {
-        let is_long = |kind: &&Kind| {
-            let lasts_ms = ripe_ms.saturating_sub(kind.lacks_from_ms[side.index()]);
-            kind.excess(side) >= RUN_MESSAGES_MIN && lasts_ms >= RUN_LASTS_MS_MIN
-        };
+    /// The run that shows that the line is silent, in one kind or altogether. Of a line that delivers nothing that the lines
+    /// share, one message of a shared kind is enough.
+    pub(crate) fn longest_run(&self, side: Side, ripe_ms: u64) -> Option<Behind> {
+        let lasts_ms = |kind: &Kind| ripe_ms.saturating_sub(kind.lacks_from_ms[side.index()]);
+        let is_long = |kind: &&Kind| kind.excess(side) >= RUN_MESSAGES_MIN && lasts_ms(kind) >= RUN_LASTS_MS_MIN;
+        let is_mute =
+            self.whole.excess(side) > 0 && lasts_ms(&self.whole) >= self.pauses.usual_ms().max(RUN_LASTS_MS_MIN);
         let shared = || self.kinds.iter().filter(|kind| kind.is_shared() && kind.excess(side) > 0);
         let in_kinds = shared().filter(|kind| is_mute || is_long(kind));
         let longest = in_kinds.chain(Some(&self.whole).filter(is_long)).map(|kind| kind.excess(side)).max()?;

@@ -81,11 +81,12 @@ impl Recent {
 
     /// The latest seconds in which anything came: the line lacks next to nothing of them.
     pub(crate) fn is_clean(&self, side: Side, ripe_ms: u64) -> bool {
-        let mut seconds = 0;
-        let is_clean = |second: &Second| {
-            let excess = second.lacks[side.index()].saturating_sub(second.lacks[side.other().index()]);
-            excess <= CHANCE_MESSAGES || excess * 200 < second.messages * PERCENT_MIN
-        };
-        self.until(ripe_ms).take(CLEAN_SECONDS_MIN).inspect(|_| seconds += 1).all(is_clean) && seconds > 0
+        let (mut messages, mut lacks) = (0, [0; 2]);
+        for second in self.until(ripe_ms).take(CLEAN_SECONDS_MIN) {
+            messages += second.messages;
+            lacks = [lacks[0] + second.lacks[0], lacks[1] + second.lacks[1]];
+        }
+        let excess = lacks[side.index()].saturating_sub(lacks[side.other().index()]);
+        messages > 0 && (excess <= CHANCE_MESSAGES || excess * 200 < messages * PERCENT_MIN)
     }
 }

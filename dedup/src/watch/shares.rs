@@ -11,9 +11,6 @@ const DIFFERS_PER_MILLE: u64 = 5;
 const AGREES_PER_MILLE: u64 = 1;
 /// Fewer messages are no difference between feeds.
 const DIFFERS_MESSAGES_MIN: u64 = 5;
-/// A pause of this feed is at most taken for so long, and for so many of its usual ones.
-const PAUSE_MS_MAX: u64 = 10_000;
-const PAUSES: u64 = 3;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Bucket {
@@ -58,12 +55,6 @@ impl Shares {
             share.of += bucket.messages;
         }
         share
-    }
-
-    /// How long this feed is at rest between two messages, within reason.
-    pub(crate) fn usual_pause_ms(&self, now_ms: u64) -> u64 {
-        let minute = BUCKETS as u64 * BUCKET_MS;
-        (PAUSES * minute / self.lacks(Side::Own, now_ms).of.max(1)).min(PAUSE_MS_MAX)
     }
 }
 

@@ -6,21 +6,17 @@
 use super::clock::Clock;
 use super::{Behind, Verdict};
 
-/// Messages of the other line from which on a judgement makes sense; from the second on, also about a line that drips.
+/// Messages of the other line from which on a judgement makes sense, and also one about a line that drips.
 const OTHER_MESSAGES_MIN: u64 = 3;
 const DRIPS_MESSAGES_MIN: u64 = 32;
 /// A line that delivers less than one in so many of the other's messages starves, and one in so many is enough to end it.
 const STARVES_BELOW: u64 = 10;
 const FED_FROM: u64 = 2;
-/// How long it may take for the other's messages to come here: no skew is known yet.
-const PATIENCE_MS: u64 = 5_000;
-
 /// What a line's present subscription has delivered.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Delivered {
     pub(crate) is_aligned: bool,
     pub(crate) frames: u64,
-    pub(crate) last_frame_ms: u64,
 }
 
 /// Counts from a moment on.
@@ -39,27 +35,33 @@ struct Began {
 }
 
 impl Starving {
-    pub(crate) fn look(&mut self, mine: Delivered, other: Delivered, clock: &Clock, now_ms: u64) -> Verdict {
+    /// `patience_ms` is how long it may take for the other's messages to come here: no skew is known yet.
+    pub(crate) fn look(
+        &mut self,
+        (mine, other): (Delivered, Delivered),
+        clock: &Clock,
+        patience_ms: u64,
+        now_ms: u64,
+    ) -> Verdict {
         let fresh = Began { at_ms: now_ms, mine: mine.frames, other: other.frames, enough: None };
         let began = self.began.get_or_insert(fresh);
         let came = mine.frames.saturating_sub(began.mine);
         let there = other.frames.saturating_sub(began.other);
-        let wanted = if came == 0 { OTHER_MESSAGES_MIN } else { DRIPS_MESSAGES_MIN };
-        if there < wanted {
+        if there < OTHER_MESSAGES_MIN {
             return Verdict::Unclear;
         }
-        let (enough_at_ms, there) = *began.enough.get_or_insert((now_ms, there));
-        if clock.counted_since(enough_at_ms) < PATIENCE_MS {
+        // What came until now is compared with what was there some time ago.
+        let (enough_at_ms, was_there) = *began.enough.get_or_insert((now_ms, there));
+        if clock.counted_since(enough_at_ms) < patience_ms {
             return Verdict::Unclear;
         }
-        if came > 0 && there < DRIPS_MESSAGES_MIN {
-            began.enough = None;
-            return Verdict::Unclear;
+        let drips = was_there >= DRIPS_MESSAGES_MIN && came.saturating_mul(STARVES_BELOW) < was_there;
+        if came == 0 || drips {
+            return Verdict::Lacks(Behind { since_ms: began.at_ms, lacks: there - came });
         }
-        let since_ms = began.at_ms;
         if came.saturating_mul(STARVES_BELOW) < there {
-            // Judged by the same beginning next time: a line that stays silent stays behind.
-            return Verdict::Lacks(Behind { since_ms, lacks: there - came });
+            began.enough = Some((now_ms, there));
+            return Verdict::Unclear;
         }
         self.began = Some(fresh);
         if came.saturating_mul(FED_FROM) >= there { Verdict::KeepsUp } else { Verdict::Unclear }
