@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use crate::alignment::VOTES_MIN;
-use crate::{Fingerprint, Frame};
+use crate::{Fingerprint, Frame, Options};
 
 /// First attempt after so many frames, then at least so many between two.
 const ATTEMPT_FRAMES_FIRST: u64 = 8;
@@ -22,38 +22,69 @@ const COMPARED_FRAMES_MIN: usize = 400;
 #[derive(Debug)]
 pub(crate) struct Joining<P> {
     frames: VecDeque<(u64, Frame<P>)>,
+    bytes: usize,
     frames_max: usize,
+    bytes_max: usize,
     received: u64,
     attempt_at: u64,
     /// Since when no live reference has been there to align with.
     pub(crate) alone_since_ms: Option<u64>,
+    /// Since when it has been waiting for its place.
+    pub(crate) since_ms: u64,
+    /// It was aligned and fell too far behind: what it delivers first is old, until its side is known to be caught up.
+    pub(crate) lags: bool,
 }
 
 impl<P> Joining<P> {
-    pub(crate) fn new(frames_max: usize) -> Self {
+    pub(crate) fn new(options: &Options, since_ms: u64) -> Self {
         Self {
             frames: VecDeque::new(),
-            frames_max,
+            bytes: 0,
+            frames_max: options.joining_frames_max,
+            bytes_max: options.joining_bytes_max,
             received: 0,
             attempt_at: ATTEMPT_FRAMES_FIRST,
             alone_since_ms: None,
+            since_ms,
+            lags: false,
         }
     }
 
-    /// Buffers a frame; returns the index of the one that had to leave for it.
-    pub(crate) fn push(&mut self, frame: Frame<P>, now_ms: u64) -> Option<u64> {
-        let dropped = if self.frames.len() >= self.frames_max { self.frames.pop_front() } else { None };
+    /// For a subscription that fell too far behind: what comes first is old.
+    pub(crate) fn lagging(self) -> Self {
+        Self { lags: true, ..self }
+    }
+
+    /// Whether a frame has room without another one leaving. The first always has.
+    pub(crate) fn has_room(&self, frame_bytes: usize) -> bool {
+        self.frames.is_empty()
+            || (self.frames.len() < self.frames_max && self.bytes.saturating_add(frame_bytes) <= self.bytes_max)
+    }
+
+    pub(crate) fn push(&mut self, frame: Frame<P>, now_ms: u64) {
+        self.bytes += frame.bytes;
         self.frames.push_back((now_ms, frame));
         self.received += 1;
-        dropped.map(|(_, frame)| frame.index)
+    }
+
+    /// Lets the oldest frame go; returns its index.
+    pub(crate) fn evict(&mut self) -> Option<u64> {
+        let (_, frame) = self.frames.pop_front()?;
+        self.bytes -= frame.bytes;
+        Some(frame.index)
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The newest frames, oldest of them first.
+    pub(crate) fn newest(&self, frames: usize) -> impl Iterator<Item = &Frame<P>> {
+        self.frames.range(self.frames.len().saturating_sub(frames)..).map(|(_, frame)| frame)
     }
 
     pub(crate) fn len(&self) -> usize {
         self.frames.len()
-    }
-
-    pub(crate) fn bytes(&self) -> usize {
-        self.frames.iter().map(|(_, frame)| frame.bytes).sum()
     }
 
     pub(crate) fn received(&self) -> u64 {

@@ -5,12 +5,12 @@
 //! and hands all of it to [`Merge::take_over`] when it becomes the owner. This crate is pure: no socket, no clock, no
 //! randomness, no runtime; time is an argument (`now_ms`, any clock that does not run backwards), payloads are opaque.
 //!
-//! The protocol is DESIGN section 6; `tests/takeover_simulation.rs` runs it through random kills and reconnects.
+//! Why it is as it is: `docs/architecture.md` and `docs/adr/`, 4 for the matching and 9 for lines that fall behind.
+//! `tests/takeover_simulation.rs` runs it through random kills, reconnects and silences.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
 mod alignment;
-mod audit;
 mod bug;
 mod chain;
 mod fingerprint;
@@ -25,17 +25,21 @@ mod queue;
 mod record;
 mod retention;
 mod ring;
+mod shape;
 mod slots;
 pub mod snapshot;
+mod watch;
 mod window;
 
 #[cfg(feature = "faults")]
 pub use bug::Bug;
 pub use fingerprint::{Fingerprint, FrameKind};
+pub use member::Side;
 pub use merge::Merge;
 pub use message::{Ack, Resolved, ToStandby};
-pub use notice::{HeldBytes, Ignored, MergeStatus, Notice, Observed};
+pub use notice::{Alone, Ignored, MergeStatus, Notice, Observed, Share};
 pub use options::Options;
-pub use record::{Frame, Record, RecordId, SubscriptionId, TailRecord};
-pub use retention::Retention;
+pub use record::{Frame, HeldBytes, Record, RecordId, SubscriptionId, TailRecord};
+pub use retention::{Dropped, Retention};
+pub use shape::Shape;
 pub use snapshot::SnapshotError;

@@ -7,15 +7,18 @@ use crate::joining::Joining;
 use crate::ring::Ring;
 use crate::slots::Slot;
 
-/// Whose subscription: the owner's own, or the one that comes through the relay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Side {
+/// Whose subscription: one of the two lines of a stream, whatever connection it consists of at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The owner's own.
     Own,
+    /// The one that comes through the relay.
     Standby,
 }
 
 impl Side {
-    pub(crate) const BOTH: [Self; 2] = [Self::Own, Self::Standby];
+    /// The owner's, then the standby's.
+    pub const BOTH: [Self; 2] = [Self::Own, Self::Standby];
 
     /// Its place in a pair.
     pub(crate) fn index(self) -> usize {
@@ -25,7 +28,8 @@ impl Side {
         }
     }
 
-    pub(crate) fn other(self) -> Self {
+    /// The other one.
+    pub fn other(self) -> Self {
         match self {
             Self::Own => Self::Standby,
             Self::Standby => Self::Own,

@@ -1,15 +1,16 @@
 //! The owner's side: two subscriptions in, one stream of records out, and what the standby must be told.
 //!
 //! The pipeline's writer feeds frames and connection changes, drains batches and reports their commits; the relay carries
-//! the messages. `joins` decides when a newcomer counts, `takeover` builds a merge from what a standby retained.
+//! the messages. `joins` decides when a newcomer counts, `comparison` which line lacks what the other has, `takeover` builds a
+//! merge from what a standby retained.
 //! Nothing here waits, sends or looks at a clock.
 
+mod comparison;
 mod joins;
 mod takeover;
 
 use std::collections::VecDeque;
 
-use crate::audit::Audit;
 use crate::bug::Bug;
 use crate::joining::Joining;
 use crate::ledger::{Ledger, Standing};
@@ -17,9 +18,10 @@ use crate::member::{Aligned, Ended, Member, Side, Stage};
 use crate::queue::{BatchLimits, Queue};
 use crate::ring::Ring;
 use crate::slots::SlotSet;
-use crate::window::Window;
+use crate::watch::{Match, Sampler, Watch};
+use crate::window::{Sighting, Window};
 use crate::{
-    Fingerprint, Frame, HeldBytes, Ignored, MergeStatus, Notice, Observed, Options, Record, RecordId, Resolved,
+    Fingerprint, Frame, HeldBytes, Ignored, Notice, Observed, Options, Record, RecordId, Resolved, Shape,
     SubscriptionId, ToStandby,
 };
 
@@ -40,7 +42,9 @@ pub struct Merge<P> {
     window: Window,
     queue: Queue<P>,
     ledger: Ledger,
-    audit: Audit,
+    watch: Watch,
+    shape_of: Option<fn(&P) -> Shape>,
+    sampler: Sampler,
     /// By [`Side::index`].
     members: [Option<Member<P>>; 2],
     ended: Option<Ended>,
@@ -50,6 +54,10 @@ pub struct Merge<P> {
     is_first: bool,
     /// When an aligned subscription last delivered: where a gap begins.
     last_aligned_frame_ms: Option<u64>,
+    /// Frames that each subscription had delivered when the younger of the two was announced.
+    met_at_frames: [u64; 2],
+    /// When the window was last full before the span was over, and how long it had held its oldest entry.
+    span_cut: Option<(u64, u64)>,
     notices: VecDeque<Notice>,
 }
 
@@ -60,19 +68,29 @@ impl<P> Merge<P> {
         let options = options.bounded();
         Self {
             window: Window::new(options.span_ms),
+            watch: Watch::new(options.span_ms),
             options,
             now_ms: 0,
             queue: Queue::new(epoch),
             ledger: Ledger::default(),
-            audit: Audit::default(),
+            shape_of: None,
+            sampler: Sampler::default(),
             members: [None, None],
             ended: None,
             superseded: VecDeque::new(),
             standby_present: false,
             is_first: true,
             last_aligned_frame_ms: None,
+            met_at_frames: [0; 2],
+            span_cut: None,
             notices: VecDeque::new(),
         }
+    }
+
+    /// Lends the merge a look at the kind of a message, [`Shape::of`] its bytes: what tells a silent channel, however slow, from
+    /// what each connection says for itself. Only some messages of a quick feed are looked at.
+    pub fn look_at_shapes(&mut self, shape_of: fn(&P) -> Shape) {
+        self.shape_of = Some(shape_of);
     }
 
     /// The owner's connection came up (a new id) or ended (`None`).
@@ -119,7 +137,7 @@ impl<P> Merge<P> {
         }
         member.next_index += 1;
         member.last_frame_ms = now_ms;
-        let observed = self.take_in(side, frame);
+        let observed = self.take_in(side, frame, now_ms);
         self.settle();
         self.retire();
         observed
@@ -143,6 +161,7 @@ impl<P> Merge<P> {
     pub fn cut(&mut self, now_ms: u64, records_max: usize, bytes_max: usize) -> Option<Vec<Record<P>>> {
         self.advance(now_ms);
         self.settle();
+        self.look_if_due();
         self.queue.cut(BatchLimits { records_max, bytes_max })
     }
 
@@ -160,6 +179,7 @@ impl<P> Merge<P> {
     pub fn idle_cut(&mut self, now_ms: u64) {
         self.advance(now_ms);
         self.settle();
+        self.look_if_due();
         self.queue.commit_idle();
         if let Some(standing) = self.standing() {
             self.ledger.ack(standing, self.queue.committed(), None);
@@ -172,18 +192,13 @@ impl<P> Merge<P> {
         self.queue.ready_records() > 0
     }
 
-    /// What it holds, by what it waits for.
-    pub fn bytes(&self) -> HeldBytes {
-        let joining = self.members.iter().flatten().filter_map(Member::joining).map(Joining::bytes).sum();
-        HeldBytes { ready: self.queue.ready_bytes(), in_flight: self.queue.in_flight_bytes(), joining }
-    }
-
     /// Takes the messages for the standby, to be sent in this order over one ordered channel.
     pub fn take_messages(&mut self) -> Vec<ToStandby> {
         self.ledger.take_messages()
     }
 
     /// Takes the oldest record out of the waiting ones, for the overflow policy: its sequence becomes a hole, its message a gap.
+    /// Only [`HeldBytes::ready`] gets smaller by it, so nothing else is a reason to do so.
     pub fn drop_oldest(&mut self) -> Option<Record<P>> {
         self.queue.drop_oldest()
     }
@@ -198,21 +213,12 @@ impl<P> Merge<P> {
         self.notices.drain(..).collect()
     }
 
-    /// Returns the state at a glance.
-    pub fn status(&self) -> MergeStatus {
-        let is_aligned = |side: Side| self.members[side.index()].as_ref().is_some_and(Member::is_live_and_aligned);
-        let (own_aligned, standby_aligned) = (is_aligned(Side::Own), is_aligned(Side::Standby));
-        let redundant = self.standing().is_some_and(|standing| standing.redundant);
-        MergeStatus {
-            own_aligned,
-            standby_aligned,
-            redundant,
-            at_risk: !(own_aligned && redundant),
-            entries: self.window.len(),
-            joining_frames: self.members.iter().flatten().filter_map(Member::joining).map(Joining::len).sum(),
-            unacked_frames: self.ledger.unacked_frames(),
-            ready_records: self.queue.ready_records(),
-            in_flight_records: self.queue.in_flight_records(),
+    /// What is held in bytes, as the frames weigh.
+    pub fn bytes(&self) -> HeldBytes {
+        HeldBytes {
+            ready: self.queue.ready_bytes(),
+            in_flight: self.queue.in_flight_bytes(),
+            joining: self.members.iter().flatten().filter_map(Member::joining).map(Joining::bytes).sum(),
         }
     }
 
@@ -252,13 +258,15 @@ impl<P> Merge<P> {
             let stage = self.first_stage();
             self.members[side.index()] =
                 Some(Member { id, next_index: 1, live: true, last_frame_ms: self.now_ms, stage });
+            self.met_at_frames = Side::BOTH.map(|side| self.frames_of(side));
         }
+        self.watch.forget(side);
         self.settle();
     }
 
     fn first_stage(&mut self) -> Stage<P> {
         if !std::mem::take(&mut self.is_first) {
-            return Stage::Joining(Joining::new(self.options.joining_frames_max));
+            return Stage::Joining(Joining::new(&self.options, self.now_ms));
         }
         let slot = self.window.open_slot(self.now_ms);
         Stage::Aligned(Aligned { slot, ring: Ring::new(&self.options, true), redundant_from: 0 })
@@ -301,19 +309,16 @@ impl<P> Merge<P> {
         }
     }
 
-    /// One frame of a member, in its turn.
-    fn take_in(&mut self, side: Side, frame: Frame<P>) -> Observed {
+    /// One frame of a member, in its turn; it came at `at_ms`.
+    fn take_in(&mut self, side: Side, frame: Frame<P>, at_ms: u64) -> Observed {
+        self.make_room(side, frame.bytes);
         let Some(member) = &mut self.members[side.index()] else {
             return Observed::Ignored(Ignored::UnknownSubscription);
         };
         let aligned = match &mut member.stage {
             Stage::Aligned(aligned) => aligned,
             Stage::Joining(joining) => {
-                let subscription = frame.subscription;
-                let dropped = joining.push(frame, self.now_ms);
-                if let Some(index) = dropped.filter(|_| side == Side::Standby) {
-                    self.resolve_after_all(subscription, index);
-                }
+                joining.push(frame, self.now_ms);
                 return Observed::Joining;
             }
         };
@@ -327,10 +332,36 @@ impl<P> Merge<P> {
             self.resolve_with_record(resolved);
         }
         if sighting.fresh {
+            if let Some(shape_of) = self.shape_of
+                && self.sampler.picks(frame.fingerprint.as_u128() as u64, self.now_ms)
+            {
+                self.window.note_shape(shape_of(&frame.payload));
+            }
             self.queue.push(frame, sighting.ordinal);
             return Observed::Fresh;
         }
+        let Sighting { ordinal, created_at_ms, shape, .. } = sighting;
+        self.watch.matched(Match { side, ordinal, created_at_ms, at_ms, shape });
         Observed::Duplicate
+    }
+
+    /// Lets the oldest frames of a newcomer go for the next one. With a reference that delivers, they are copies; without
+    /// one they are all there is: the newcomer counts from now on.
+    fn make_room(&mut self, side: Side, frame_bytes: usize) {
+        while self.joining(side).is_some_and(|joining| !joining.has_room(frame_bytes)) {
+            if !self.has_reference(side) {
+                self.accept_now(side);
+                continue;
+            }
+            let Some(member) = &mut self.members[side.index()] else { return };
+            let subscription = member.id;
+            let Stage::Joining(joining) = &mut member.stage else { return };
+            if let Some(index) = joining.evict()
+                && side == Side::Standby
+            {
+                self.resolve_after_all(subscription, index);
+            }
+        }
     }
 
     /// The frame is resolved when its record is committed.
@@ -352,7 +383,8 @@ impl<P> Merge<P> {
     fn standing(&self) -> Option<Standing> {
         let member = self.members[Side::Standby.index()].as_ref().filter(|_| self.standby_present)?;
         let aligned = member.aligned().filter(|_| member.live);
-        let redundant = aligned.is_some_and(|aligned| aligned.redundant_from <= self.queue.committed());
+        let is_covered = |aligned: &Aligned| aligned.redundant_from <= self.queue.committed();
+        let redundant = aligned.is_some_and(is_covered) && !self.watch.is_behind(Side::Standby);
         Some(Standing { subscription: member.id, aligned: aligned.is_some(), redundant })
     }
 
@@ -366,6 +398,7 @@ impl<P> Merge<P> {
     /// Forgets entries that nobody needs any more, and the oldest ones if there are too many.
     fn retire(&mut self) {
         let floor = self.rings_floor();
+        let lines = self.lines();
         while let Some((ordinal, entry, missing)) = self.window.front() {
             let record = entry.record;
             let is_committed = self.queue.is_committed(record);
@@ -377,7 +410,7 @@ impl<P> Merge<P> {
                 }
                 self.unalign_laggards(missing);
             }
-            self.audit_front(missing);
+            self.compare_front(lines);
             if is_committed && let Some(standby) = self.members[Side::Standby.index()].as_ref() {
                 let is_missing = standby.aligned().is_some_and(|aligned| missing.contains(aligned.slot));
                 if is_missing && self.standby_present {
@@ -399,42 +432,26 @@ impl<P> Merge<P> {
         aligned.filter_map(|aligned| aligned.ring.floor()).min().unwrap_or(u64::MAX)
     }
 
-    fn audit_front(&mut self, missing: SlotSet) {
-        let slots = Side::BOTH.map(|side| {
-            self.members[side.index()]
-                .as_ref()
-                .filter(|member| member.live)
-                .and_then(Member::aligned)
-                .map(|aligned| aligned.slot)
-        });
-        if slots.iter().any(Option::is_none) {
-            return;
-        }
-        let differences = self.audit.count(|side| slots[side.index()].is_some_and(|slot| missing.contains(slot)));
-        for difference in differences.into_iter().flatten() {
-            if let Some(member) = &self.members[difference.side.index()] {
-                let (unmatched, messages) = (difference.unmatched, difference.messages);
-                let notice = Notice::FeedsDiffer { subscription: member.id, unmatched, messages };
-                self.notify(notice);
-            }
-        }
-    }
-
-    /// The window is full and the front entry must go: who still needs it, while the other subscription is past it, starts over.
+    /// The window is full and the front entry must go: who still needs it, while the other subscription is past it or down,
+    /// starts over.
     fn unalign_laggards(&mut self, missing: SlotSet) {
+        self.note_span_cut();
         for side in Side::BOTH {
             let slot_of = |side: Side| {
                 let member = self.members[side.index()].as_ref().filter(|member| member.live)?;
                 member.aligned().map(|aligned| aligned.slot)
             };
-            let (Some(slot), Some(other)) = (slot_of(side), slot_of(side.other())) else { return };
+            let Some(slot) = slot_of(side) else { continue };
+            let is_past = slot_of(side.other()).is_none_or(|other| !missing.contains(other));
             if missing.contains(slot)
-                && !missing.contains(other)
+                && is_past
                 && let Some(member) = &mut self.members[side.index()]
             {
-                member.stage = Stage::Joining(Joining::new(self.options.joining_frames_max));
+                let joining = Joining::new(&self.options, self.now_ms).lagging();
+                member.stage = Stage::Joining(joining);
                 let subscription = member.id;
                 self.window.close_slot(slot);
+                self.watch.lost(side);
                 self.notify(Notice::AlignmentLost { subscription });
             }
         }

@@ -19,6 +19,10 @@ pub struct Options {
     /// Frames of a newcomer buffered until it aligns; beyond it the oldest leaves the buffer (and stays retained at the
     /// standby until everything the owner holds is committed). Default 8,192; 512..=262,144.
     pub joining_frames_max: usize,
+    /// The same limit in bytes, as the frames weigh; one frame is always allowed. It is a limit of its own: a newcomer that
+    /// never aligns costs no record that waits for Kafka. A standby retains this much for it, besides what is under way.
+    /// Default 8 MiB; 64 KiB..=1 GiB.
+    pub joining_bytes_max: usize,
     /// By how many frames two connections may deliver in a different order. Default 16; 1..=1,024.
     pub interleave_frames_max: usize,
     /// How long a newcomer without a live reference waits for a match with the last ended subscription before it is
@@ -39,6 +43,7 @@ impl Default for Options {
             entries_max: 262_144,
             ring_frames_max: 8_192,
             joining_frames_max: 8_192,
+            joining_bytes_max: 8 * 1_024 * 1_024,
             interleave_frames_max: 16,
             fiat_wait_ms: 300,
             reference_silence_ms_max: 2_000,
@@ -59,6 +64,7 @@ impl Options {
             entries_max: self.entries_max.clamp(1_024, 16_777_216),
             ring_frames_max: self.ring_frames_max.clamp(Self::RING_FRAMES_MIN, 262_144),
             joining_frames_max: self.joining_frames_max.clamp(Self::RING_FRAMES_MIN, 262_144),
+            joining_bytes_max: self.joining_bytes_max.clamp(65_536, 1 << 30),
             interleave_frames_max: self.interleave_frames_max.clamp(1, 1_024),
             fiat_wait_ms: self.fiat_wait_ms.min(60_000),
             ..self

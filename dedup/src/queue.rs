@@ -19,11 +19,11 @@ pub(crate) struct Queue<P> {
 
 #[derive(Debug)]
 struct InFlight {
-    bytes: usize,
     /// Sequence of its last record.
     through: u64,
     /// The entries of its records, in order.
     ordinals: Vec<u64>,
+    bytes: usize,
 }
 
 /// What a batch may hold; one record is always allowed.
@@ -72,7 +72,7 @@ impl<P> Queue<P> {
         let mut bytes = 0_usize;
         let mut count = 0_usize;
         for (_, record) in self.ready.iter().take(limits.records_max.max(1)) {
-            if count > 0 && bytes + record.bytes > limits.bytes_max {
+            if count > 0 && bytes.saturating_add(record.bytes) > limits.bytes_max {
                 break;
             }
             bytes += record.bytes;
@@ -81,7 +81,7 @@ impl<P> Queue<P> {
         let through = self.ready.get(count.checked_sub(1)?)?.1.id.sequence;
         let (ordinals, records) = self.ready.drain(..count).unzip();
         self.ready_bytes -= bytes;
-        self.in_flight = Some(InFlight { bytes, through, ordinals });
+        self.in_flight = Some(InFlight { through, ordinals, bytes });
         Some(records)
     }
 
@@ -111,16 +111,16 @@ impl<P> Queue<P> {
         Some(record)
     }
 
-    pub(crate) fn ready_records(&self) -> usize {
-        self.ready.len()
-    }
-
     pub(crate) fn ready_bytes(&self) -> usize {
         self.ready_bytes
     }
 
     pub(crate) fn in_flight_bytes(&self) -> usize {
         self.in_flight.as_ref().map_or(0, |batch| batch.bytes)
+    }
+
+    pub(crate) fn ready_records(&self) -> usize {
+        self.ready.len()
     }
 
     pub(crate) fn in_flight_records(&self) -> usize {

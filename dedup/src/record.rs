@@ -32,7 +32,7 @@ pub struct Frame<P> {
     pub index: u64,
     /// What it is recognised by.
     pub fingerprint: Fingerprint,
-    /// What it weighs, for the limits in bytes: the caller says.
+    /// What holding it costs in bytes, payload and overhead, as the caller counts it; every limit in bytes adds these up.
     pub bytes: usize,
     /// Opaque to this crate.
     pub payload: P,
@@ -53,6 +53,24 @@ pub struct Record<P> {
     pub bytes: usize,
     /// Opaque to this crate.
     pub payload: P,
+}
+
+/// What a [`Merge`](crate::Merge) holds in bytes, by where it is. Only `ready` waits for Kafka.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HeldBytes {
+    /// Records waiting for a batch.
+    pub ready: usize,
+    /// Records of the batch in flight; the caller has them, and their bytes count until the commit.
+    pub in_flight: usize,
+    /// Frames of newcomers waiting for alignment; bounded by [`Options::joining_bytes_max`](crate::Options) for each side.
+    pub joining: usize,
+}
+
+impl HeldBytes {
+    /// All of it.
+    pub fn total(self) -> usize {
+        self.ready + self.in_flight + self.joining
+    }
 }
 
 /// The headers of one record read back from the topic's tail at a takeover.

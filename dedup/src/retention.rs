@@ -7,26 +7,51 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::bug::Bug;
 use crate::snapshot::{self, SnapshotError};
-use crate::{Ack, Fingerprint, Frame, Options, RecordId, SubscriptionId, ToStandby};
+use crate::{Ack, Fingerprint, Frame, Options, RecordId, Resolved, SubscriptionId, ToStandby};
 
 /// Earlier subscriptions of this node whose records are recognised in the topic's tail.
 const EARLIER_SUBSCRIPTIONS_MAX: usize = 64;
 
 /// Retains the frames of a standby until they are resolved, and knows what else is in the topic.
 ///
-/// A caller that limits bytes can count them in `P` (its drop is the release).
+/// How much it holds is bounded by its owner: what waits for a commit, what is under way, and, while the subscription is not
+/// aligned, [`Options::joining_bytes_max`](crate::Options) in the owner's buffer. A caller with a limit of its own lets frames go with
+/// [`Retention::drop_oldest`].
 #[derive(Debug)]
 pub struct Retention<P> {
     options: Options,
     /// The last subscription, live or ended.
     current: Option<Current>,
     /// Unresolved frames by index, per subscription, oldest subscription first.
-    held: VecDeque<(SubscriptionId, BTreeMap<u64, Frame<P>>)>,
+    held: VecDeque<Held<P>>,
+    bytes: usize,
     earlier: VecDeque<SubscriptionId>,
     surplus: BTreeMap<RecordId, Fingerprint>,
     aligned: bool,
     redundant: bool,
-    bytes: usize,
+    owner_gone: bool,
+    forgone_frames: u64,
+    /// Frames that were dropped though the owner counted on them, and are not resolved: until which index, and how many.
+    broken: BTreeMap<SubscriptionId, (u64, u64)>,
+}
+
+/// The unresolved frames of one subscription.
+#[derive(Debug)]
+struct Held<P> {
+    id: SubscriptionId,
+    /// The owner has aligned it at some time: it counts on these frames.
+    was_aligned: bool,
+    frames: BTreeMap<u64, Frame<P>>,
+}
+
+/// A frame that a full retention has let go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dropped<P> {
+    /// The frame.
+    pub frame: Frame<P>,
+    /// A takeover may lose it: its subscription was aligned, so that the owner counts on this node, or the owner is gone. Else
+    /// the owner's own line delivers it, and it only adds to [`Retention::forgone_frames`].
+    pub is_gap: bool,
 }
 
 #[derive(Debug)]
@@ -59,6 +84,12 @@ pub(crate) struct RemainingSubscription {
     pub(crate) history: VecDeque<(u64, Fingerprint)>,
 }
 
+impl<P> Held<P> {
+    fn new(id: SubscriptionId) -> Self {
+        Self { id, was_aligned: false, frames: BTreeMap::new() }
+    }
+}
+
 impl<P> Retention<P> {
     /// Starts without a subscription and without knowledge of the topic.
     pub fn new(options: Options) -> Self {
@@ -66,11 +97,14 @@ impl<P> Retention<P> {
             options: options.bounded(),
             current: None,
             held: VecDeque::new(),
+            bytes: 0,
             earlier: VecDeque::new(),
             surplus: BTreeMap::new(),
             aligned: false,
             redundant: false,
-            bytes: 0,
+            owner_gone: false,
+            forgone_frames: 0,
+            broken: BTreeMap::new(),
         }
     }
 
@@ -89,7 +123,7 @@ impl<P> Retention<P> {
             next_index: 1,
             history: VecDeque::new(),
         });
-        self.held.push_back((subscription, BTreeMap::new()));
+        self.held.push_back(Held::new(subscription));
         (self.aligned, self.redundant) = (false, false);
     }
 
@@ -99,6 +133,18 @@ impl<P> Retention<P> {
             current.connected = false;
         }
         (self.aligned, self.redundant) = (false, false);
+    }
+
+    /// The owner is gone, and this node is to take over: from here on every frame that is dropped may be lost.
+    pub fn owner_gone(&mut self) {
+        self.owner_gone = true;
+        (self.aligned, self.redundant) = (false, false);
+    }
+
+    /// Another owner, or the same one anew, knows nothing of what the last one promised.
+    pub fn new_owner(&mut self) {
+        self.disconnected();
+        self.owner_gone = false;
     }
 
     /// Retains a frame of the current subscription. Frames of others and indices received before are left out.
@@ -112,12 +158,13 @@ impl<P> Retention<P> {
         if current.history.len() > self.options.ring_frames_max {
             current.history.pop_front();
         }
-        if self.held.back().is_none_or(|(id, _)| *id != frame.subscription) {
-            self.held.push_back((frame.subscription, BTreeMap::new()));
+        if self.held.back().is_none_or(|held| held.id != frame.subscription) {
+            let was_aligned = current.was_aligned;
+            self.held.push_back(Held { was_aligned, ..Held::new(frame.subscription) });
         }
-        if let Some((_, frames)) = self.held.back_mut() {
+        if let Some(held) = self.held.back_mut() {
             self.bytes += frame.bytes;
-            frames.insert(frame.index, frame);
+            held.frames.insert(frame.index, frame);
         }
     }
 
@@ -142,9 +189,15 @@ impl<P> Retention<P> {
         let speaks_of_current = self.subscription() == Some(ack.subscription);
         if let Some(current) = self.current.as_mut().filter(|_| speaks_of_current) {
             current.was_aligned |= ack.aligned;
+            if let Some(held) = self.held.back_mut().filter(|held| held.id == ack.subscription) {
+                held.was_aligned |= ack.aligned;
+            }
             let connected = current.connected;
             self.aligned = ack.aligned && connected;
             self.redundant = ack.redundant && connected;
+            if self.redundant {
+                self.forgone_frames = 0;
+            }
             self.surplus.extend(ack.unseen);
             while self.surplus.len() > self.options.entries_max {
                 self.surplus.pop_first();
@@ -154,27 +207,41 @@ impl<P> Retention<P> {
             if self.subscription() == Some(resolved.subscription) {
                 self.surplus.remove(&resolved.record);
             }
-            if let Some((_, frames)) = self.held.iter_mut().find(|(id, _)| *id == resolved.subscription) {
-                self.bytes -= frames.remove(&resolved.index).map_or(0, |frame| frame.bytes);
-                if self.options.has(Bug::PrefixAcks) {
-                    *frames = frames.split_off(&resolved.index);
-                    self.bytes =
-                        self.held.iter().flat_map(|(_, frames)| frames.values()).map(|frame| frame.bytes).sum();
-                }
+            self.release(&resolved);
+        }
+        self.held.retain(|held| !held.frames.is_empty());
+    }
+
+    fn release(&mut self, resolved: &Resolved) {
+        if let Some(held) = self.held.iter_mut().find(|held| held.id == resolved.subscription) {
+            let frame = held.frames.remove(&resolved.index);
+            self.bytes -= frame.as_ref().map_or(0, |frame| frame.bytes);
+            if self.options.has(Bug::PrefixAcks) {
+                let rest = held.frames.split_off(&resolved.index);
+                let released = std::mem::replace(&mut held.frames, rest);
+                self.bytes -= released.into_values().map(|frame| frame.bytes).sum::<usize>();
+            }
+            if frame.is_some() {
+                return;
             }
         }
-        self.held.retain(|(_, frames)| !frames.is_empty());
+        if let Some((through, open)) = self.broken.get_mut(&resolved.subscription)
+            && (1..=*through).contains(&resolved.index)
+        {
+            *open -= 1;
+            if *open == 0 {
+                self.broken.remove(&resolved.subscription);
+            }
+        }
     }
 
     /// Lets go of the frames of all subscriptions but the current one and those that `keep` names: for a standby that is
     /// redundant, frames of ended subscriptions that its owner never knew cannot be resolved and are not needed.
     pub fn forget_except(&mut self, keep: impl Fn(SubscriptionId) -> bool) {
         let current = self.subscription();
-        let before = self.held.len();
-        self.held.retain(|(id, _)| Some(*id) == current || keep(*id));
-        if self.held.len() != before {
-            self.bytes = self.retained().map(|frame| frame.bytes).sum();
-        }
+        self.held.retain(|held| Some(held.id) == current || keep(held.id));
+        self.broken.retain(|id, _| Some(*id) == current || keep(*id));
+        self.bytes = self.retained().map(|frame| frame.bytes).sum();
     }
 
     /// Whether the current subscription is this one and has delivered a frame.
@@ -189,20 +256,20 @@ impl<P> Retention<P> {
 
     /// The retained frames in the order they were received.
     pub fn retained(&self) -> impl Iterator<Item = &Frame<P>> {
-        self.held.iter().flat_map(|(_, frames)| frames.values())
+        self.held.iter().flat_map(|held| held.frames.values())
     }
 
     /// The retained frames of one subscription from an index on, to continue a broken relay.
     pub fn retained_from(&self, subscription: SubscriptionId, index: u64) -> impl Iterator<Item = &Frame<P>> {
         self.held
             .iter()
-            .filter(move |(id, _)| *id == subscription)
-            .flat_map(move |(_, frames)| frames.range(index..).map(|(_, frame)| frame))
+            .filter(move |held| held.id == subscription)
+            .flat_map(move |held| held.frames.range(index..).map(|(_, frame)| frame))
     }
 
     /// The subscriptions with retained frames, oldest first: the order in which a broken relay is continued.
     pub fn subscriptions(&self) -> impl Iterator<Item = SubscriptionId> {
-        self.held.iter().map(|(id, _)| *id)
+        self.held.iter().map(|held| held.id)
     }
 
     /// Whether the owner has said that the live subscription is aligned.
@@ -210,29 +277,25 @@ impl<P> Retention<P> {
         self.aligned
     }
 
-    /// Whether losing the owner now would lose nothing.
+    /// Whether losing the owner now would lose nothing: the owner says so, and no frame that it counts on had to go.
     pub fn is_redundant(&self) -> bool {
-        self.redundant
+        self.redundant && self.broken.is_empty()
     }
 
-    /// What the retained frames weigh.
+    /// Bytes retained, as the frames weigh.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Another owner, or the same one anew: what the former one said of the subscription holds no more.
-    pub fn owner_changed(&mut self) {
-        (self.aligned, self.redundant) = (false, false);
+    /// Frames that were dropped while nobody counted on them, since the standby was redundant last. A takeover without
+    /// redundancy counts them among what may be missing.
+    pub fn forgone_frames(&self) -> u64 {
+        self.forgone_frames
     }
 
     /// Frames retained.
     pub fn retained_frames(&self) -> usize {
-        self.held.iter().map(|(_, frames)| frames.len()).sum()
-    }
-
-    /// Records in the topic that the subscription has not delivered yet.
-    pub fn surplus_records(&self) -> usize {
-        self.surplus.len()
+        self.held.iter().map(|held| held.frames.len()).sum()
     }
 
     /// The frame that has been retained longest.
@@ -240,17 +303,24 @@ impl<P> Retention<P> {
         self.retained().next()
     }
 
-    /// Gives up the frame that has been retained longest: a takeover may now lose it, which the caller reports as a gap.
-    pub fn drop_oldest(&mut self) -> Option<Frame<P>> {
-        let (_, frames) = self.held.iter_mut().find(|(_, frames)| !frames.is_empty())?;
-        let (_, frame) = frames.pop_first()?;
+    /// Gives up the frame that has been retained longest, and says whether that is a gap.
+    pub fn drop_oldest(&mut self) -> Option<Dropped<P>> {
+        let held = self.held.iter_mut().find(|held| !held.frames.is_empty())?;
+        let (index, frame) = held.frames.pop_first()?;
         self.bytes -= frame.bytes;
-        Some(frame)
+        let is_gap = held.was_aligned || self.owner_gone;
+        if is_gap {
+            let (through, open) = self.broken.entry(held.id).or_default();
+            (*through, *open) = (index, *open + 1);
+        } else {
+            self.forgone_frames += 1;
+        }
+        Some(Dropped { frame, is_gap })
     }
 
     /// Its frames, oldest subscription first, for a first start: with nothing in the topic there is nothing to take over.
     pub fn into_retained(self) -> impl Iterator<Item = Frame<P>> {
-        self.held.into_iter().flat_map(|(_, frames)| frames.into_values())
+        self.held.into_iter().flat_map(|held| held.frames.into_values())
     }
 
     /// Takes it apart for a takeover.
@@ -259,6 +329,7 @@ impl<P> Retention<P> {
             RemainingSubscription { id, connected, was_aligned, next_index, history }
         });
         let earlier = self.earlier.into_iter().collect();
-        Remains { current, held: self.held, earlier, surplus: self.surplus }
+        let held = self.held.into_iter().map(|held| (held.id, held.frames)).collect();
+        Remains { current, held, earlier, surplus: self.surplus }
     }
 }

@@ -10,7 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use crate::chain::Chain;
 use crate::fingerprint::Folding;
 use crate::slots::{Slot, SlotSet};
-use crate::{Fingerprint, RecordId};
+use crate::{Fingerprint, RecordId, Shape};
 
 /// A fresh frame advances its subscription by the time since its last frame, but by no more than this share of the span: a
 /// stalled subscription that catches up has not progressed while it stalled.
@@ -22,6 +22,7 @@ pub(crate) struct Entry {
     pub(crate) fingerprint: Fingerprint,
     pub(crate) record: RecordId,
     pub(crate) created_at_ms: u64,
+    pub(crate) shape: Shape,
     pub(crate) seen: SlotSet,
 }
 
@@ -37,6 +38,8 @@ struct Progress {
 pub(crate) struct Sighting {
     pub(crate) ordinal: u64,
     pub(crate) record: RecordId,
+    pub(crate) created_at_ms: u64,
+    pub(crate) shape: Shape,
     pub(crate) fresh: bool,
 }
 
@@ -122,21 +125,31 @@ impl Window {
                     entry.seen = entry.seen.with(slot);
                     progress.at_ms = progress.at_ms.max(entry.created_at_ms);
                     progress.last_frame_ms = now_ms;
-                    return Sighting { ordinal, record: entry.record, fresh: false };
+                    let Entry { record, created_at_ms, shape, .. } = *entry;
+                    return Sighting { ordinal, record, created_at_ms, shape, fresh: false };
                 }
                 place.get_mut().push(ordinal);
             }
         }
         let step_ms = now_ms.saturating_sub(progress.last_frame_ms).min(self.span_ms / STEP_SHARE);
         *progress = Progress { at_ms: now_ms.min(progress.at_ms + step_ms), last_frame_ms: now_ms };
-        self.entries.push_back(Entry { fingerprint, record, created_at_ms: now_ms, seen: SlotSet::of(slot) });
-        Sighting { ordinal, record, fresh: true }
+        let (shape, seen) = (Shape::UNKNOWN, SlotSet::of(slot));
+        self.entries.push_back(Entry { fingerprint, record, created_at_ms: now_ms, shape, seen });
+        Sighting { ordinal, record, created_at_ms: now_ms, shape, fresh: true }
+    }
+
+    /// Notes the shape of the entry that was made last.
+    pub(crate) fn note_shape(&mut self, shape: Shape) {
+        if let Some(entry) = self.entries.back_mut() {
+            entry.shape = shape;
+        }
     }
 
     /// Makes a new entry of a frame, whatever there is to match it with.
     pub(crate) fn append(&mut self, slot: Slot, fingerprint: Fingerprint, record: RecordId, now_ms: u64) -> Sighting {
-        let ordinal = self.insert(Entry { fingerprint, record, created_at_ms: now_ms, seen: SlotSet::of(slot) });
-        Sighting { ordinal, record, fresh: true }
+        let (shape, seen) = (Shape::UNKNOWN, SlotSet::of(slot));
+        let ordinal = self.insert(Entry { fingerprint, record, created_at_ms: now_ms, shape, seen });
+        Sighting { ordinal, record, created_at_ms: now_ms, shape, fresh: true }
     }
 
     /// Adds an entry that no frame is matched for; returns its ordinal.

@@ -28,7 +28,13 @@ impl Connection {
             self.position += 1;
             self.index += 1;
             let fingerprint = Fingerprint::of(FrameKind::Text, payload.as_bytes());
-            let frame = Frame { subscription: self.subscription, index: self.index, fingerprint, payload };
+            let frame = Frame {
+                subscription: self.subscription,
+                index: self.index,
+                fingerprint,
+                bytes: payload.len(),
+                payload,
+            };
             merge.frame(frame, now_ms);
         }
     }
@@ -75,13 +81,13 @@ fn assert_output_equals_input(name: &str, capture: &str) {
                 second.deliver(&mut merge, &feed, behind, now_ms);
             }
             if step % 7 == 0
-                && let Some(batch) = merge.cut(now_ms, 50, usize::MAX, |payload| payload.len())
+                && let Some(batch) = merge.cut(now_ms, 50, usize::MAX)
             {
                 out.extend(batch.into_iter().map(|record| record.payload));
                 merge.committed();
             }
         }
-        while let Some(batch) = merge.cut(u64::MAX / 2, 50, usize::MAX, |payload| payload.len()) {
+        while let Some(batch) = merge.cut(u64::MAX / 2, 50, usize::MAX) {
             out.extend(batch.into_iter().map(|record| record.payload));
             merge.committed();
         }

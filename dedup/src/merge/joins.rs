@@ -17,7 +17,10 @@ use crate::member::{Aligned, Member, Side, Stage};
 use crate::ring::Ring;
 use crate::slots::{Slot, SlotSet};
 use crate::window::Entry;
-use crate::{Fingerprint, Frame, Notice, RecordId, Resolved, snapshot};
+use crate::{Fingerprint, Frame, Notice, RecordId, Resolved, Shape, snapshot};
+
+/// The newcomer's latest frames that say by how much the lines are apart: earlier ones may have come with a backlog.
+const SKEWS_MAX: usize = 16;
 
 /// Ordinals of equal entries; mostly there is one.
 type Twins = SmallVec<[u64; 2]>;
@@ -99,7 +102,13 @@ impl<P> Merge<P> {
                 return;
             }
         }
-        let wait_ms = if outlook == Outlook::Past { self.options.fiat_wait_ms } else { 0 };
+        let lags = self.joining(side).is_some_and(|joining| joining.lags);
+        let wait_ms = match outlook {
+            // What it delivers first has been delivered before: the end of it is worth waiting for.
+            Outlook::Past if lags => self.options.span_ms,
+            Outlook::Past => self.options.fiat_wait_ms,
+            Outlook::Delivers | Outlook::Nothing => 0,
+        };
         if alone_since_ms.is_some_and(|since_ms| since_ms.saturating_add(wait_ms) <= now_ms) {
             self.accept(side, outlook);
         }
@@ -120,11 +129,22 @@ impl<P> Merge<P> {
         }
     }
 
-    fn joining(&self, side: Side) -> Option<&Joining<P>> {
+    /// Whether something live delivers what a newcomer delivers, or is expected to.
+    pub(super) fn has_reference(&self, side: Side) -> bool {
+        self.outlook(side) == Outlook::Delivers
+    }
+
+    /// Accepts a newcomer whose buffer is full while nothing else delivers.
+    pub(super) fn accept_now(&mut self, side: Side) {
+        let outlook = self.outlook(side);
+        self.accept(side, outlook);
+    }
+
+    pub(super) fn joining(&self, side: Side) -> Option<&Joining<P>> {
         self.members[side.index()].as_ref().and_then(Member::joining)
     }
 
-    fn joining_mut(&mut self, side: Side) -> Option<&mut Joining<P>> {
+    pub(super) fn joining_mut(&mut self, side: Side) -> Option<&mut Joining<P>> {
         match &mut self.members[side.index()].as_mut()?.stage {
             Stage::Joining(joining) => Some(joining),
             Stage::Aligned(_) => None,
@@ -196,7 +216,7 @@ impl<P> Merge<P> {
 
     fn take_newcomer(&mut self, side: Side) -> Option<Newcomer<P>> {
         let mut member = self.members[side.index()].take()?;
-        let placeholder = Stage::Joining(Joining::new(self.options.joining_frames_max));
+        let placeholder = Stage::Joining(Joining::new(&self.options, self.now_ms));
         match std::mem::replace(&mut member.stage, placeholder) {
             Stage::Joining(joining) => Some(Newcomer { side, member, joining }),
             aligned @ Stage::Aligned(_) => {
@@ -215,29 +235,44 @@ impl<P> Merge<P> {
         let slot = self.window.open_slot(overlap.open_from_ms);
         self.window
             .close_for(slot, |ordinal, entry| entry.seen.contains(overlap.slot) && !overlap.open.contains(&ordinal));
-        self.seat(side, member, slot);
+        let compared_from = overlap.open.iter().copied().min().unwrap_or_else(|| self.window.next_ordinal());
+        self.seat(side, member, slot, compared_from);
         let mut frames = joining.into_frames();
         let after_cut = frames.split_off(cut.newcomer);
-        for (_, frame) in frames {
-            self.settle_before_cut(side, slot, frame, &mut overlap);
+        let mut skews = VecDeque::with_capacity(SKEWS_MAX);
+        for (at_ms, frame) in frames {
+            if let Some(skew_ms) = self.settle_before_cut(side, slot, (at_ms, frame), &mut overlap) {
+                skews.truncate(SKEWS_MAX - 1);
+                skews.push_front(skew_ms);
+            }
         }
+        self.watch.usual_skew(skews.into_iter().max(), self.now_ms);
         self.replay(side, after_cut);
     }
 
-    /// A newcomer's frame from before the cut: a copy, unless it is older than all that the reference ever got.
-    fn settle_before_cut(&mut self, side: Side, slot: Slot, frame: Frame<P>, overlap: &mut Overlap) {
+    /// A newcomer's frame from before the cut: a copy, unless it is older than all that the reference ever got. Returns by how much
+    /// the two copies were apart.
+    fn settle_before_cut(
+        &mut self,
+        side: Side,
+        slot: Slot,
+        (at_ms, frame): (u64, Frame<P>),
+        overlap: &mut Overlap,
+    ) -> Option<u64> {
         let (subscription, index) = (frame.subscription, frame.index);
         let twin = overlap.pool.get_mut(&frame.fingerprint).and_then(Twins::pop);
+        let twin = twin.and_then(|ordinal| self.window.get(ordinal)).copied();
         let record = if twin.is_none() && overlap.starts_earlier {
             // Surely new, and not for the window to match: a later repeat would be taken for it.
             let record = self.queue.next_record();
             let seen = SlotSet::of(slot).with(overlap.slot);
-            let entry = Entry { fingerprint: frame.fingerprint, record, created_at_ms: self.now_ms, seen };
+            let (created_at_ms, shape) = (self.now_ms, Shape::UNKNOWN);
+            let entry = Entry { fingerprint: frame.fingerprint, record, created_at_ms, shape, seen };
             let ordinal = self.window.insert(entry);
             self.queue.push(frame, ordinal);
             Some(record)
         } else {
-            twin.and_then(|ordinal| self.window.get(ordinal)).map(|entry| entry.record)
+            twin.map(|entry| entry.record)
         };
         if side == Side::Standby {
             match record {
@@ -245,28 +280,35 @@ impl<P> Merge<P> {
                 None => self.resolve_after_all(subscription, index),
             }
         }
+        twin.map(|entry| at_ms.abs_diff(entry.created_at_ms))
     }
 
     /// Accepts a newcomer without a match. Entries from before its frames are closed for it, so that what it delivers is written;
     /// entries made since then may be copies and stay open.
     fn accept_by_fiat(&mut self, side: Side) {
-        let Some(first_after_ms) = self.joining(side).and_then(Joining::first_ms) else { return };
+        let Some(first_ms) = self.joining(side).and_then(Joining::first_ms) else { return };
         let Some(Newcomer { member, joining, .. }) = self.take_newcomer(side) else { return };
-        let (subscription, last_before_ms) = (member.id, self.last_aligned_frame_ms);
+        // Its first frame may be older than the last one of what it could not be matched with: the bounds hold both.
+        let subscription = member.id;
+        let last_before_ms = self.last_aligned_frame_ms.map(|last_ms| last_ms.min(first_ms));
+        let first_after_ms = self.last_aligned_frame_ms.map_or(first_ms, |last_ms| last_ms.max(first_ms));
         self.notify(if self.options.has(Bug::NoAlignment) {
             Notice::Aligned { subscription, after_frames: joining.received() }
         } else {
             Notice::AlignedByFiat { subscription, last_before_ms, first_after_ms }
         });
-        let slot = self.window.open_slot(first_after_ms);
-        self.window.close_for(slot, |_, entry| entry.created_at_ms < first_after_ms);
-        self.seat(side, member, slot);
+        let slot = self.window.open_slot(first_ms);
+        self.window.close_for(slot, |_, entry| entry.created_at_ms < first_ms);
+        self.watch.usual_skew(None, self.now_ms);
+        let compared_from = self.window.next_ordinal();
+        self.seat(side, member, slot, compared_from);
         self.replay(side, joining.into_frames());
     }
 
     /// Puts a newcomer in its place as aligned, and tells the standby its surplus before any frame is replayed.
-    fn seat(&mut self, side: Side, mut member: Member<P>, slot: Slot) {
+    fn seat(&mut self, side: Side, mut member: Member<P>, slot: Slot, compared_from: u64) {
         self.window.set_live(slot, member.live);
+        self.watch.start(side, compared_from, self.now_ms);
         if side == Side::Standby && self.standby_present {
             let unseen = self.window.unseen_by(slot).filter(|entry| self.queue.is_committed(entry.record));
             let mut surplus: Vec<(RecordId, Fingerprint)> =
@@ -280,8 +322,8 @@ impl<P> Merge<P> {
     }
 
     fn replay(&mut self, side: Side, frames: VecDeque<(u64, Frame<P>)>) {
-        for (_, frame) in frames {
-            self.take_in(side, frame);
+        for (at_ms, frame) in frames {
+            self.take_in(side, frame, at_ms);
         }
         let found = self.queue.assigned();
         if let Some(Member { stage: Stage::Aligned(aligned), .. }) = &mut self.members[side.index()] {

@@ -14,7 +14,7 @@ use crate::retention::{RemainingSubscription, Remains};
 use crate::ring::Ring;
 use crate::slots::{Slot, SlotSet};
 use crate::window::{Entry, Window};
-use crate::{Fingerprint, Frame, Options, RecordId, Retention, SubscriptionId, TailRecord};
+use crate::{Fingerprint, Frame, Options, RecordId, Retention, Shape, SubscriptionId, TailRecord};
 
 impl<P> Merge<P> {
     /// Becomes the owner with everything the standby retained. `tail` holds the records of the topic from the last acknowledged
@@ -124,7 +124,7 @@ impl<P> Merge<P> {
     fn insert_known(&mut self, record: RecordId, fingerprint: Fingerprint, seen: SlotSet) -> u64 {
         let record =
             if record.epoch == 0 { RecordId { epoch: 0, sequence: self.window.next_ordinal() + 1 } } else { record };
-        self.window.insert(Entry { fingerprint, record, created_at_ms: self.now_ms, seen })
+        self.window.insert(Entry { fingerprint, record, created_at_ms: self.now_ms, shape: Shape::UNKNOWN, seen })
     }
 }
 

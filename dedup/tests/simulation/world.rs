@@ -270,7 +270,7 @@ impl<'a> World<'a> {
             return;
         }
         place.index += 1;
-        let frame = Frame { subscription, index: place.index, fingerprint, payload: () };
+        let frame = Frame { subscription, index: place.index, fingerprint, bytes: 1, payload: () };
         match &mut place.role {
             Role::Owner(merge) => {
                 let observed = merge.frame(frame, now_ms);
@@ -420,7 +420,7 @@ impl<'a> World<'a> {
     fn commit_tick(&mut self) {
         let now_ms = self.now_ms();
         if self.in_flight.is_none() {
-            if let Some(batch) = self.merge().cut(now_ms, 10_000, usize::MAX, |()| 1) {
+            if let Some(batch) = self.merge().cut(now_ms, 10_000, usize::MAX) {
                 self.in_flight = Some(batch.clone());
                 let lands_us = self.prng.between_ms(1.0, 6.0);
                 self.after(lands_us, Event::Committed { epoch: self.epoch, batch });

@@ -87,7 +87,7 @@ impl Standby {
         self.incarnation = incarnation;
         self.received_through = 0;
         self.session = Session::None;
-        self.retention.disconnected();
+        self.retention.new_owner();
         self.start_over(renewed);
     }
 

@@ -15,7 +15,10 @@ pub(crate) fn subscription(notice: &Notice) -> Option<SubscriptionId> {
         Notice::Aligned { subscription, .. }
         | Notice::AlignedByFiat { subscription, .. }
         | Notice::AlignmentLost { subscription }
-        | Notice::FeedsDiffer { subscription, .. } => Some(*subscription),
+        | Notice::Behind { subscription, .. }
+        | Notice::CaughtUp { subscription, .. }
+        | Notice::FeedsDiffer { subscription, .. }
+        | Notice::FeedsAgree { subscription, .. } => Some(*subscription),
         _ => None,
     }
 }

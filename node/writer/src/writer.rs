@@ -308,8 +308,11 @@ impl Writer {
                 }
                 _ => return,
             };
-            let Some(frame) = dropped else { return };
-            self.account.overflow(frame.payload.received_at_ns);
+            let Some(dropped) = dropped else { return };
+            // What the owner has as well, and nobody was promised, is no loss.
+            if dropped.is_gap {
+                self.account.overflow(dropped.frame.payload.received_at_ns);
+            }
         }
     }
 }

@@ -20,7 +20,8 @@ impl Writer {
             (Phase::Standing(standby), Assigned::Owner { epoch }) => {
                 let redundant = standby.retention.is_redundant();
                 self.account.takeover_started(epoch, redundant, standby.reason(now.ms()), now);
-                let Standby { retention, acked, .. } = *standby;
+                let Standby { mut retention, acked, .. } = *standby;
+                retention.owner_gone();
                 let tail_from = acked.map_or(TailFrom::Recent, TailFrom::Offsets);
                 self.outputs.push(Output::EndRelay);
                 Phase::Opening(self.begin_opening(epoch, retention, (tail_from, redundant), true))
@@ -42,8 +43,10 @@ impl Writer {
             (Phase::Opening(opening), Assigned::Standby { epoch }) => {
                 self.close();
                 let mut retention = *opening.retention;
-                // What a former owner promised of it says nothing under this one.
-                retention.owner_changed();
+                retention.new_owner();
+                if let Some(id) = self.numbering.renew(&mut self.entropy) {
+                    retention.subscribed(id);
+                }
                 self.stand_by(epoch, retention)
             }
             (Phase::Owning(owner), Assigned::Owner { epoch }) if owner.epoch == epoch => Phase::Owning(owner),

@@ -1,0 +1,302 @@
+//! The watch over the two lines: which of them lacks what the other has delivered, since when, and how much of it.
+//!
+//! The merge shows it each entry once, in order, as soon as the entry is older than the lines' usual skew (`clock`, `skew`), and
+//! every late copy. It never looks at payloads and decides nothing about what is written. Its three answers: a line is *behind*
+//! (it lacks a run of messages, or a good part of them: `kinds`, `recent`), how much of the last minute one line alone has
+//! (`shares`), and a few of these messages for showing. What a connection says for itself is told apart by its kind, or cancels
+//! out: both lines have as much of it.
+
+mod clock;
+mod kinds;
+mod recent;
+mod sampler;
+mod shares;
+mod skew;
+mod starving;
+
+use std::collections::VecDeque;
+
+use self::clock::Clock;
+use self::kinds::Kinds;
+use self::recent::Recent;
+pub(crate) use self::sampler::Sampler;
+use self::shares::Shares;
+use self::skew::Skew;
+pub(crate) use self::starving::Delivered;
+use self::starving::Starving;
+use crate::{Alone, Shape, Share, Side};
+
+/// Messages of one line alone that are kept for showing.
+const SAMPLES_MAX: usize = 5;
+/// How often the rules are applied; what they speak of lasts far longer.
+const LOOK_EVERY_MS: u64 = 50;
+/// A line without a place may be late by the span, and this much.
+const PATIENCE_MARGIN_MS: u64 = 1_000;
+/// A copy tells nothing of the skew if its node has not said for so long that it had shown all it had.
+const UNHEARD_MS_MAX: u64 = 500;
+
+/// One entry of the window, as far as the watch cares.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seen {
+    pub(crate) message: Alone,
+    pub(crate) shape: Shape,
+    /// By [`Side::index`]: this side's subscription has not delivered it.
+    pub(crate) lacks: [bool; 2],
+}
+
+/// A copy that came after its entry.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Match {
+    pub(crate) side: Side,
+    pub(crate) ordinal: u64,
+    pub(crate) created_at_ms: u64,
+    pub(crate) at_ms: u64,
+    pub(crate) shape: Shape,
+}
+
+/// A line that lacks messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Behind {
+    pub(crate) since_ms: u64,
+    pub(crate) lacks: u64,
+}
+
+/// What has changed since the last look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    Behind(Side, Behind),
+    CaughtUp(Side, Behind),
+    /// The side lacks this share of the other's messages.
+    Differs(Side, Share),
+    Agrees {
+        side: Side,
+        since_ms: u64,
+    },
+}
+
+#[derive(Debug)]
+pub(crate) struct Watch {
+    clocks: [Clock; 2],
+    skew: Skew,
+    kinds: Kinds,
+    recent: Recent,
+    shares: Shares,
+    starving: [Starving; 2],
+    samples: [VecDeque<Alone>; 2],
+    behind: [Option<Behind>; 2],
+    differs_since_ms: [Option<u64>; 2],
+    /// The entries from `from` on are compared; those below `next` have been.
+    from: u64,
+    next: u64,
+    looked_at_ms: u64,
+}
+
+impl Watch {
+    pub(crate) fn new(span_ms: u64) -> Self {
+        Self {
+            clocks: Default::default(),
+            skew: Skew::new(span_ms),
+            kinds: Kinds::default(),
+            recent: Recent::default(),
+            shares: Shares::default(),
+            starving: Default::default(),
+            samples: Default::default(),
+            behind: [None; 2],
+            differs_since_ms: [None; 2],
+            from: 0,
+            next: 0,
+            looked_at_ms: 0,
+        }
+    }
+
+    /// A subscription has found its place: the comparison starts afresh with the entry `from`.
+    pub(crate) fn start(&mut self, side: Side, from: u64, now_ms: u64) {
+        self.behind[side.index()] = None;
+        self.starving[side.index()] = Starving::default();
+        self.kinds.forget_runs();
+        self.recent = Recent::default();
+        for clock in &mut self.clocks {
+            clock.restart(now_ms);
+        }
+        (self.from, self.next) = (from, from);
+    }
+
+    /// The newcomer's frames from before its place was found have this much to say about the skew.
+    pub(crate) fn usual_skew(&mut self, skew_ms: Option<u64>, now_ms: u64) {
+        self.skew = Skew::of(self.skew.span_ms(), skew_ms, now_ms);
+    }
+
+    /// The side's connection ended or is another one: what it lacked is of the past.
+    pub(crate) fn forget(&mut self, side: Side) {
+        self.behind[side.index()] = None;
+        self.starving = Default::default();
+    }
+
+    /// The side has lost its place: whether it is behind is judged by numbers now.
+    pub(crate) fn lost(&mut self, side: Side) {
+        self.starving[side.index()] = Starving::default();
+    }
+
+    /// Everything that the side had read by `through_ms` has been shown.
+    pub(crate) fn caught_up(&mut self, side: Side, through_ms: u64) {
+        self.clocks[side.index()].caught_up(through_ms);
+    }
+
+    /// Whether the next look is due.
+    pub(crate) fn is_due(&self, now_ms: u64) -> bool {
+        now_ms >= self.looked_at_ms.saturating_add(LOOK_EVERY_MS)
+    }
+
+    /// The first entry that has not been compared.
+    pub(crate) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Entries made until then are older than the usual skew on both lines; `None` if there are none.
+    pub(crate) fn ripe_until_ms(&self) -> Option<u64> {
+        let late_ms = self.skew.late_ms();
+        let [own, standby] = &self.clocks;
+        Some(own.counted_back(late_ms)?.min(standby.counted_back(late_ms)?))
+    }
+
+    /// Compares an entry, the next in order.
+    pub(crate) fn compare(&mut self, ordinal: u64, seen: &Seen) {
+        self.next = ordinal + 1;
+        let at_ms = seen.message.at_ms;
+        let counts = self.kinds.compare(seen.shape, seen.lacks, at_ms);
+        self.recent.compare(seen.lacks.map(|lacks| lacks && counts), at_ms);
+        self.shares.compare(seen.lacks, at_ms);
+        for side in Side::BOTH.into_iter().filter(|side| seen.lacks[side.index()]) {
+            let samples = &mut self.samples[side.other().index()];
+            if samples.len() >= SAMPLES_MAX {
+                samples.pop_front();
+            }
+            samples.push_back(seen.message);
+        }
+    }
+
+    /// An entry that no live line has delivered, or that is not to be compared.
+    pub(crate) fn pass(&mut self, ordinal: u64) {
+        self.next = self.next.max(ordinal + 1);
+    }
+
+    /// A line has delivered its copy of an entry.
+    #[inline]
+    pub(crate) fn matched(&mut self, found: Match) {
+        let skew_ms = found.at_ms.abs_diff(found.created_at_ms);
+        if skew_ms <= self.skew.usual_ms() || self.clocks[found.side.index()].is_good(found.created_at_ms, found.at_ms)
+        {
+            self.skew.sample(skew_ms, found.at_ms);
+        }
+        if found.ordinal < self.next && found.ordinal >= self.from {
+            self.matched_late(found);
+        }
+    }
+
+    #[cold]
+    fn matched_late(&mut self, found: Match) {
+        let Match { side, created_at_ms, shape, .. } = found;
+        let counted = self.kinds.matched_late(shape, side);
+        if counted {
+            self.recent.matched_late(side, created_at_ms);
+        }
+        self.shares.matched_late(side, created_at_ms);
+    }
+
+    /// Applies the rules. `delivered` holds what each line has delivered by now; `None` for one that is down.
+    pub(crate) fn look(&mut self, delivered: [Option<Delivered>; 2], now_ms: u64) -> Vec<Change> {
+        self.looked_at_ms = now_ms;
+        let mut changes = Vec::new();
+        let [Some(own), Some(standby)] = delivered else { return changes };
+        let both = [own, standby];
+        for side in Side::BOTH {
+            let (mine, other) = (both[side.index()], both[side.other().index()]);
+            let found = if own.is_aligned && standby.is_aligned {
+                self.compare_lines(side)
+            } else if mine.is_aligned {
+                continue;
+            } else {
+                let clock = &self.clocks[side.index()];
+                let patience_ms = self.skew.span_ms() + PATIENCE_MARGIN_MS;
+                self.starving[side.index()].look((mine, other), clock, patience_ms, now_ms)
+            };
+            let was = self.behind[side.index()];
+            match (was, found) {
+                (None, Verdict::Lacks(behind)) => {
+                    self.behind[side.index()] = Some(behind);
+                    changes.push(Change::Behind(side, behind));
+                }
+                (Some(behind), Verdict::KeepsUp) => {
+                    self.behind[side.index()] = None;
+                    changes.push(Change::CaughtUp(side, behind));
+                }
+                _ => {}
+            }
+        }
+        self.look_at_shares(now_ms, &mut changes);
+        changes
+    }
+
+    fn compare_lines(&self, side: Side) -> Verdict {
+        let Some(ripe_ms) = self.ripe_until_ms() else { return Verdict::Unclear };
+        // First, as what it lacked some seconds ago is of the past by then.
+        if self.kinds.has_no_run(side) && self.recent.is_clean(side, ripe_ms) {
+            return Verdict::KeepsUp;
+        }
+        match (self.kinds.longest_run(side, ripe_ms), self.recent.part(side, ripe_ms)) {
+            (None, None) => Verdict::Unclear,
+            (Some(behind), None) | (None, Some(behind)) => Verdict::Lacks(behind),
+            (Some(one), Some(other)) => {
+                Verdict::Lacks(Behind { since_ms: one.since_ms.min(other.since_ms), lacks: one.lacks.max(other.lacks) })
+            }
+        }
+    }
+
+    fn look_at_shares(&mut self, now_ms: u64, changes: &mut Vec<Change>) {
+        for side in Side::BOTH {
+            let lacks = self.shares.lacks(side, now_ms);
+            match self.differs_since_ms[side.index()] {
+                None if shares::is_difference(lacks) => {
+                    self.differs_since_ms[side.index()] = Some(now_ms);
+                    changes.push(Change::Differs(side, lacks));
+                }
+                Some(since_ms) if shares::is_agreement(lacks) => {
+                    self.differs_since_ms[side.index()] = None;
+                    changes.push(Change::Agrees { side, since_ms });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    pub(crate) fn is_behind(&self, side: Side) -> bool {
+        self.behind[side.index()].is_some()
+    }
+
+    pub(crate) fn behind_since_ms(&self, side: Side) -> Option<u64> {
+        self.behind[side.index()].map(|behind| behind.since_ms)
+    }
+
+    /// What `side` alone has delivered of the last minute's messages.
+    pub(crate) fn alone(&self, side: Side, now_ms: u64) -> Share {
+        self.shares.lacks(side.other(), now_ms)
+    }
+
+    /// The latest messages that `side` alone has delivered.
+    pub(crate) fn samples(&self, side: Side) -> impl Iterator<Item = &Alone> {
+        self.samples[side.index()].iter()
+    }
+
+    pub(crate) fn skew_ms(&self) -> u64 {
+        self.skew.usual_ms()
+    }
+}
+
+/// What one look at one line says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Lacks(Behind),
+    KeepsUp,
+    /// Not enough to change an opinion.
+    Unclear,
+}
