@@ -292,6 +292,23 @@ async fn connections_that_bring_no_message_use_up_the_attempts() {
 }
 
 #[tokio::test]
+async fn the_attempts_are_used_up_after_a_connection_that_worked_too() {
+    let server = listen().await;
+    let mut pairs = QUICK.to_vec();
+    pairs.push(("websocket.reconnect.max.attempts", "2"));
+    let mut feed = Feed::start(&server.url, &pairs);
+    let (mut socket, _) = server.websocket().await;
+    feed.opened().await;
+    socket.send(Message::text("one")).await.expect("sent");
+    feed.frames(1).await;
+    drop((server, socket));
+    feed.closed().await;
+    assert_eq!(feed.connect_failed().await.1, 1);
+    let reason = feed.gave_up().await;
+    assert!(reason.ends_with("gave up after 2 attempts"), "{reason}");
+}
+
+#[tokio::test]
 async fn a_connection_is_made_anew_when_asked_to() {
     let server = listen().await;
     // With a backoff the test would miss its deadline, with a counted attempt the session would give up.
@@ -446,4 +463,17 @@ async fn a_subprotocol_that_was_asked_for_may_be_chosen_or_not() {
         feed.opened().await;
         feed.stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_secret_that_makes_a_bad_url_is_not_quoted() {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::write(dir.path().join("token"), "canary\u{7}canary").expect("written");
+    let url = format!("ws://127.0.0.1:1/${{file:{}/token}}", dir.path().display());
+    let mut subscription = subscription(&url, &QUICK);
+    subscription.dial.secrets = SecretSources { file_root: dir.path().into(), ..SecretSources::default() };
+    let mut feed = Feed::start_with(subscription);
+    let (reason, ..) = feed.connect_failed().await;
+    assert!(reason.contains("bad character in the path") && !reason.contains("canary"), "{reason}");
+    feed.stop().await;
 }

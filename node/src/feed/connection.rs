@@ -178,7 +178,7 @@ impl<'a> Connection<'a> {
         let mut bytes = 0;
         let mut received_at_ns = 0;
         // A batch larger than the queue's bound would wait for an empty queue.
-        for _ in 0..BATCH_FRAMES_MAX.min(self.spec.queue_frames_max) {
+        for _ in 0..BATCH_FRAMES_MAX.min(self.spec.queue_frames_max.max(1)) {
             let (kind, payload) = match self.socket.poll_next_unpin(cx) {
                 Poll::Pending if !self.frames.is_empty() => return Poll::Ready(None),
                 Poll::Pending => match self.write_failed.take() {

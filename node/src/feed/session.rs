@@ -29,6 +29,8 @@ use crate::{
 const INBOX_BYTES: usize = 1024 * 1024;
 /// A wait for the host's turn that is worth a word in the status.
 const WAIT_SHOWN: Duration = Duration::from_secs(1);
+/// How such a word begins. It stands where the last error stands, and is none once there is a connection.
+const WAITS: &str = "waits ";
 
 /// What to subscribe to.
 #[derive(Debug, Clone)]
@@ -170,6 +172,9 @@ impl Session {
         self.outlet.status.send_modify(|status| {
             status.connected = true;
             status.connected_since_ms = wall_ms();
+            if status.last_error.starts_with(WAITS) {
+                status.last_error.clear();
+            }
         });
         self.outlet.tell(FeedEvent::Opened { subscription, connect_ms: milliseconds(took) }).await
     }
@@ -213,7 +218,7 @@ impl Session {
     /// The host's turn comes after `wait`: most are too short to tell.
     fn waits(&self, host: &str, wait: Duration) {
         if wait >= WAIT_SHOWN {
-            let reason = format!("waits {} s to dial {host}: it asked to, or many dial it", wait.as_secs());
+            let reason = format!("{WAITS}{} s to dial {host}: it asked to, or many dial it", wait.as_secs());
             debug!(url = %self.subscription.url.public, reason, "not dialed yet");
             self.outlet.status.send_modify(|status| status.last_error = reason);
         }

@@ -48,6 +48,8 @@ pub(super) struct Actor {
     roles: mpsc::Receiver<Assigned>,
     offers: mpsc::Receiver<Offer>,
     cancel: CancellationToken,
+    /// The own subscription, once it runs.
+    feed: Option<feed::SessionHandle>,
     relay: Option<Relay>,
     /// The session has no room for what the writer has to say.
     relay_full: bool,
@@ -80,6 +82,7 @@ impl Actor {
             roles,
             offers,
             cancel,
+            feed: None,
             relay: None,
             relay_full: false,
             warm: None,
@@ -104,6 +107,7 @@ impl Actor {
             Ok(())
         });
         let feed_status = feed_handle.status();
+        self.feed = Some(feed_handle);
         self.step(Input::Assume(role));
         self.publish();
         let mut look = tokio::time::interval(LOOK);
@@ -129,8 +133,11 @@ impl Actor {
             self.relay_full = speak(&self.relay, &mut self.writer);
         }
         // The feed's farewell takes what its server leaves it; the batch in flight does not wait for that.
+        let feed = self.feed.take();
         let farewell = async {
-            feed_handle.stop().await;
+            if let Some(feed) = feed {
+                feed.stop().await;
+            }
             session.ended().await;
         };
         tokio::join!(farewell, self.drain());
@@ -168,6 +175,11 @@ impl Actor {
                 }
             }
             Output::EndRelay => self.relay = None,
+            Output::Reconnect { reason } => {
+                if let Some(feed) = &self.feed {
+                    feed.reconnect(&reason);
+                }
+            }
             Output::AskKafka => {
                 let answer = self.warm.as_ref().and_then(|warm| warm.tail.ask_end_offsets().ok());
                 self.asking = Some(Box::pin(async move {

@@ -73,6 +73,7 @@ pub(super) async fn options(
             revision: role.revision,
             merge: faults::seeded(twinfeed_dedup::Options { span_ms: spec.dedup_span_ms, ..Default::default() }),
             commit_interval_us: spec.commit_interval_ms * 1_000,
+            behind_ms_max: feed.behind_timeout_ms,
             buffer_bytes_max: usize::try_from(spec.buffer_bytes_max).unwrap_or(usize::MAX),
         },
         feed: feed::Subscription { url, spec: feed, dial: settings.dial.clone() },

@@ -105,6 +105,7 @@ impl Twins {
                 revision: 1,
                 merge: twinfeed_dedup::Options::default(),
                 commit_interval_us: 10_000,
+                behind_ms_max: 5_000,
                 buffer_bytes_max: 64 << 20,
             },
             feed: Subscription {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use twinfeed_dedup::{Notice, Retention};
+use twinfeed_dedup::{MergeStatus, Notice, Retention};
 
 use crate::{
     Epoch,
@@ -15,7 +15,7 @@ use crate::{
     payload::Payload,
     port::{Committed, Failure, Now, Remedy, Sight},
     record::OutRecord,
-    report::{DropReason, FailoverReason, Role, Takeover, Tally, WriterReport},
+    report::{DropReason, FailoverReason, Lines, Role, Takeover, Tally, WriterReport},
     settings::Settings,
     standby::Standby,
     words::{describe, same_but_for_figures, subscription},
@@ -390,18 +390,20 @@ impl Account {
     pub(crate) fn owning(&mut self, owner: &Owner, producing: bool, now: Now) {
         let status = owner.merge.status();
         self.report.standby = owner.connected_standby();
+        self.report.lines = lines(&status, now);
         let redundant = status.redundant && self.report.standby.is_some();
-        if redundant != self.report.redundant {
-            let (kind, text) = if redundant {
-                ("redundant", "both subscriptions aligned and committed: any single fault is survived")
+        let covered = redundant && !status.at_risk;
+        if covered != self.report.covered {
+            let (kind, text) = if covered {
+                ("redundant", "both subscriptions aligned and committed: any single fault is survived".to_owned())
             } else {
-                ("at_risk", "a second fault would lose data until the standby is aligned again")
+                ("at_risk", self.risk(&status))
             };
-            self.event(kind, text.to_owned(), &[], now);
+            self.event(kind, text, &[], now);
         }
         self.report.delivering = producing;
         self.report.aligned = status.standby_aligned;
-        self.report.redundant = redundant;
+        (self.report.redundant, self.report.covered) = (redundant, covered);
         self.report.unacked_records = (status.ready_records + status.in_flight_records) as u64;
         self.report.retained_frames = status.joining_frames as u64;
         self.stalled(self.report.unacked_records > 0, now);
@@ -409,6 +411,17 @@ impl Account {
         self.report.tally.held_bytes = (held.ready + held.in_flight + held.joining) as u64;
         self.report.tally.ready_records = status.ready_records as u64;
         self.report.tally.merge = status;
+    }
+
+    fn risk(&self, status: &MergeStatus) -> String {
+        let lacks = match (status.own_behind_since_ms, status.standby_behind_since_ms) {
+            (Some(_), _) => "the owner's line lacks what the standby's delivers",
+            (None, Some(_)) => "the standby's line lacks what the owner's delivers",
+            (None, None) if !status.own_aligned => "the owner's line is down or not matched yet",
+            (None, None) if self.report.standby.is_none() => "no standby relays its line",
+            (None, None) => "the standby's line is down or not matched yet",
+        };
+        format!("{lacks}: a fault of the other would lose data until both keep up again")
     }
 
     /// What has failed for good is for an operator: another node would meet the same.
@@ -442,6 +455,25 @@ impl Account {
         [self.report.latency_p50_ms, self.report.latency_p99_ms] = self.latency.quantiles_ms([0.5, 0.99]);
         self.report.subscription.clone_from(&sight.subscription);
         self.report.kafka_connected = self.report.role == Role::Standby && sight.kafka_connected;
+    }
+}
+
+fn lines(status: &MergeStatus, now: Now) -> Lines {
+    let since = |since_ms: Option<u64>| since_ms.map_or(0, |since_ms| now.ms().saturating_sub(since_ms).max(1));
+    let delivers = |since_ms: Option<u64>, frames: u64| since_ms.filter(|_| frames > 0);
+    let joining = [
+        delivers(status.own_joining_since_ms, status.own_frames),
+        delivers(status.standby_joining_since_ms, status.standby_frames),
+    ];
+    Lines {
+        idle: status.idle,
+        own_behind_ms: since(status.own_behind_since_ms),
+        standby_behind_ms: since(status.standby_behind_since_ms),
+        own_alone: status.own_alone.messages,
+        standby_alone: status.standby_alone.messages,
+        of: status.own_alone.of.max(status.standby_alone.of),
+        unmatched_ms: since(joining.into_iter().flatten().min()),
+        skew_ms: status.skew_ms,
     }
 }
 

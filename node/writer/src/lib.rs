@@ -20,6 +20,7 @@ mod port;
 mod reach;
 pub mod record;
 pub mod relay;
+mod renewal;
 pub mod report;
 mod settings;
 mod standby;

@@ -93,7 +93,7 @@ mod tests {
         std::iter::from_fn(|| outbox.next())
             .map(|m| match m {
                 OwnerMessage::Merge { number, .. } => number,
-                OwnerMessage::Welcome { .. } => 0,
+                OwnerMessage::Welcome { .. } | OwnerMessage::Question { .. } => 0,
             })
             .collect()
     }

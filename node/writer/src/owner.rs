@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use twinfeed_dedup::{Merge, Observed, SubscriptionId, TailRecord};
+use twinfeed_dedup::{Merge, Observed, Side, SubscriptionId, TailRecord};
 
 use crate::{
     Epoch, NodeId,
@@ -16,6 +16,8 @@ use crate::{
 
 /// A standby without a session for this long is forgotten: it must come back as a new one.
 const STANDBY_SILENT_MAX_MS: u64 = 10_000;
+/// Between two questions whether the standby has sent all it has.
+const QUESTION_EVERY_MS: u64 = 200;
 /// Bounds of one transaction; the rest waits for the next.
 const BATCH_RECORDS_MAX: usize = 10_000;
 const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -42,6 +44,8 @@ struct Standby {
     subscription: Option<SubscriptionId>,
     outbox: Outbox,
     session: Session,
+    asked_at_ms: u64,
+    question_due: bool,
 }
 
 /// The relay session with the standby.
@@ -100,8 +104,15 @@ impl Owner {
         }
         self.merge.standby_left();
         self.merge.standby_joined();
-        let (outbox, session) = (Outbox::default(), Session::Greeting);
-        self.standby = Some(Standby { node, incarnation, subscription: None, outbox, session });
+        self.standby = Some(Standby {
+            node,
+            incarnation,
+            subscription: None,
+            outbox: Outbox::default(),
+            session: Session::Greeting,
+            asked_at_ms: 0,
+            question_due: false,
+        });
         true
     }
 
@@ -119,6 +130,10 @@ impl Owner {
         match message {
             StandbyMessage::Hello { .. } => return false,
             StandbyMessage::ReceivedThrough(number) => standby.outbox.confirm(number),
+            StandbyMessage::AllSent { asked_at_ms } => {
+                // Nobody can have been asked later than now.
+                self.merge.caught_up(Side::Standby, asked_at_ms.min(now_ms));
+            }
             StandbyMessage::Subscription(subscription) => {
                 let subscription = subscription.map(SubscriptionId);
                 if standby.subscription != subscription {
@@ -220,6 +235,11 @@ impl Owner {
         if self.standby.as_ref().is_some_and(is_lost) {
             self.forget_standby();
         }
+        if let Some(standby) = &mut self.standby
+            && now_ms.saturating_sub(standby.asked_at_ms) >= QUESTION_EVERY_MS
+        {
+            (standby.asked_at_ms, standby.question_due) = (now_ms, true);
+        }
     }
 
     /// The next message for the standby's session, if there is one.
@@ -228,6 +248,15 @@ impl Owner {
         let standby = self.standby.as_mut()?;
         match standby.session {
             Session::Ended { .. } => None,
+            Session::Standing if std::mem::take(&mut standby.question_due) => {
+                let asked_at_ms = standby.asked_at_ms;
+                let since_ms = self.merge.status().standby_behind_since_ms;
+                Some(OwnerMessage::Question {
+                    asked_at_ms,
+                    subscription: standby.subscription.map_or(0, |subscription| subscription.0),
+                    behind_ms: since_ms.map_or(0, |since_ms| asked_at_ms.saturating_sub(since_ms).max(1)),
+                })
+            }
             Session::Standing => standby.outbox.next(),
             Session::Greeting => {
                 standby.session = Session::Standing;

@@ -95,6 +95,10 @@ pub enum Output {
     Close,
     /// End the relay session.
     EndRelay,
+    /// End the own connection and make a new one at once.
+    Reconnect {
+        reason: String,
+    },
     /// Ask whether Kafka can be reached from here, over the clients that wait for a takeover.
     AskKafka,
     Event(Event),

@@ -15,6 +15,8 @@ pub enum StandbyMessage {
     Frames { subscription: u64, first_index: u64, frames: Vec<Frame> },
     /// Number of the last owner message received.
     ReceivedThrough(u64),
+    /// Answers the owner's question, once everything that had been read from the own connection when it came has been sent.
+    AllSent { asked_at_ms: u64 },
 }
 
 /// From the owner's writer to the standby's, in order.
@@ -26,4 +28,13 @@ pub enum OwnerMessage {
     /// A numbered message, repeated after a broken session until confirmed; dense from 1 for as long as the owner remembers the
     /// standby.
     Merge { number: u64, committed: Vec<(i32, i64)>, message: ToStandby },
+    /// Asks whether the standby has sent all it has, and says what its line lacks. Not numbered: one that is lost is asked again.
+    Question {
+        /// The owner's own clock; it comes back with the answer.
+        asked_at_ms: u64,
+        /// The standby's subscription that `behind_ms` speaks of; 0 for none.
+        subscription: u64,
+        /// For how long its line has lacked what the owner's has delivered; 0 while it keeps up.
+        behind_ms: u64,
+    },
 }

@@ -53,8 +53,14 @@ pub struct WriterReport {
     pub standby: Option<NodeId>,
     /// Owner: the standby's subscription has been matched to the own one.
     pub aligned: bool,
-    /// Owner: aligned and one commit cut later; without it a second fault loses data.
+    /// Owner: aligned, not behind, and one commit cut later: losing the owner loses nothing. Standby: so the owner has said.
     pub redundant: bool,
+    /// Owner: redundant, and its own line keeps up as well: any single fault, of a node or of a line, is survived.
+    #[serde(default)]
+    pub covered: bool,
+    /// Owner: how the two lines compare.
+    #[serde(default)]
+    pub lines: Lines,
     /// Owner: for how long records have been waiting without a commit, in milliseconds; 0 when nothing waits, and when
     /// it has failed for good.
     #[serde(default)]
@@ -96,6 +102,32 @@ impl WriterReport {
     /// Whether it runs an older revision than this. Nodes of older versions do not say what they run.
     pub fn is_older_than(&self, revision: u64) -> bool {
         self.revision > 0 && self.revision < revision
+    }
+}
+
+/// How the owner's and the standby's line compare, as the owner sees them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Lines {
+    /// Both are connected and neither has delivered anything since: nothing to compare yet, and nothing to lose.
+    pub idle: bool,
+    /// For how long the owner's line has lacked what the standby's has delivered, in milliseconds; 0 while it keeps up.
+    pub own_behind_ms: u64,
+    /// The same of the standby's line.
+    pub standby_behind_ms: u64,
+    /// Of the messages of the last minute, how many the owner's line alone has delivered, and how many the standby's.
+    pub own_alone: u64,
+    pub standby_alone: u64,
+    pub of: u64,
+    /// For how long one of them, though it delivers, could not be matched to the other.
+    pub unmatched_ms: u64,
+    /// By how much they usually differ in time.
+    pub skew_ms: u64,
+}
+
+impl Lines {
+    /// Which part of the messages of the last minute a line alone has: what losing it would cost now.
+    pub fn part(&self, alone: u64) -> f64 {
+        if self.of == 0 { 0.0 } else { alone as f64 / self.of as f64 }
     }
 }
 

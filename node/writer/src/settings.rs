@@ -19,6 +19,8 @@ pub struct Settings {
     pub merge: MergeOptions,
     /// Time between two cuts while there is something to write, in microseconds.
     pub commit_interval_us: u64,
+    /// How long a line may lack what its twin has delivered before it is connected anew, in milliseconds; 0: never.
+    pub behind_ms_max: u64,
     /// Frames retained or not yet committed, in bytes.
     pub buffer_bytes_max: usize,
 }

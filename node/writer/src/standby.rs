@@ -33,6 +33,11 @@ pub(crate) struct Standby {
     session: Session,
     /// The owner is to hear what has been received.
     confirmation_due: bool,
+    /// The owner's last question, and whether the inbox has been empty since.
+    asked_at_ms: Option<u64>,
+    answer_due: bool,
+    /// For how long the own line lacks what the owner's has, and which subscription that was said of.
+    behind: Option<(SubscriptionId, u64)>,
     /// Own subscriptions whose frames the owner may still need, oldest first; only the last can be live.
     queue: VecDeque<Queued>,
 }
@@ -76,6 +81,9 @@ impl Standby {
             received_through: 0,
             session: Session::None,
             confirmation_due: false,
+            asked_at_ms: None,
+            answer_due: false,
+            behind: None,
             queue: live.map(Queued::new).into_iter().collect(),
         }
     }
@@ -94,6 +102,7 @@ impl Standby {
     /// A relay session to the owner began.
     pub(crate) fn owner_connected(&mut self) {
         self.session = Session::Greeting;
+        (self.asked_at_ms, self.answer_due, self.behind) = (None, false, None);
     }
 
     /// The session is gone; whether it had ever stood: an owner that is still opening refuses some.
@@ -105,6 +114,10 @@ impl Standby {
     pub(crate) fn heard(&mut self, message: OwnerMessage, now_ms: u64) -> Result<Heard, Unheard> {
         match message {
             OwnerMessage::Welcome { next } => return Ok(self.welcome(&next)),
+            OwnerMessage::Question { asked_at_ms, subscription, behind_ms } => {
+                self.asked_at_ms = Some(asked_at_ms);
+                self.behind = (behind_ms > 0).then_some((SubscriptionId(subscription), behind_ms));
+            }
             OwnerMessage::Merge { number, committed, message } => {
                 // Sent again after a broken session, although it had arrived.
                 if number <= self.received_through {
@@ -209,8 +222,12 @@ impl Standby {
         while self.queue.front().is_some_and(|queued| queued.end_announced) {
             self.queue.pop_front();
         }
-        let (position, (message, after)) =
-            (0..self.queue.len()).find_map(|position| Some((position, self.message_of(position)?)))?;
+        let next = (0..self.queue.len()).find_map(|position| Some((position, self.message_of(position)?)));
+        let Some((position, (message, after))) = next else {
+            // All is sent.
+            let asked_at_ms = self.asked_at_ms.take_if(|_| std::mem::take(&mut self.answer_due))?;
+            return Some(StandbyMessage::AllSent { asked_at_ms });
+        };
         self.queue[position].advance(after);
         Some(message)
     }
@@ -251,9 +268,15 @@ impl Standby {
     }
 
     /// Whether Kafka should be asked for a sign of life, while the owner's acks stay away; and confirms what was received.
-    pub(crate) fn look(&mut self, now_ms: u64) -> bool {
+    pub(crate) fn look(&mut self, inbox_is_empty: bool, now_ms: u64) -> bool {
+        self.answer_due = self.asked_at_ms.is_some() && inbox_is_empty;
         self.confirmation_due = self.session == Session::Standing;
         self.reach.look(self.retention.retained_frames() > 0, now_ms)
+    }
+
+    /// For how long the live line lacks what the owner's has delivered, as the owner said last; 0 while it keeps up.
+    pub(crate) fn behind_ms(&self) -> u64 {
+        self.behind.filter(|(id, _)| self.retention.subscription() == Some(*id)).map_or(0, |(_, behind_ms)| behind_ms)
     }
 
     /// Why the owner is replaced, as far as it shows here.
@@ -378,7 +401,7 @@ mod tests {
         assert!(standby.next_message().is_none(), "the owner has not said where to go on");
         acked(&mut standby, OwnerMessage::Welcome { next: Vec::new() });
         assert!(matches!(standby.next_message(), Some(StandbyMessage::Subscription(Some(1)))));
-        standby.look(0);
+        standby.look(true, 0);
         assert!(matches!(standby.next_message(), Some(StandbyMessage::ReceivedThrough(0))));
         assert!(matches!(standby.next_message(), Some(StandbyMessage::Frames { first_index: 1, .. })));
         assert!(standby.next_message().is_none());

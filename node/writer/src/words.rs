@@ -1,6 +1,6 @@
 //! The words in which a merge's notices are told, and when two texts say the same.
 
-use twinfeed_dedup::{Notice, SubscriptionId};
+use twinfeed_dedup::{Notice, Side, SubscriptionId};
 
 /// Error texts carry durations and counts, which differ with every attempt.
 pub(crate) fn same_but_for_figures(a: &str, b: &str) -> bool {
@@ -56,7 +56,39 @@ pub(crate) fn describe(notice: &Notice, wall: impl Fn(u64) -> u64) -> (&'static 
                 subscription.0
             ),
         ),
+        Notice::Behind { subscription, side, since_ms, lacks } => (
+            "line.behind",
+            format!(
+                "subscription {:016x} {} lacks {lacks} messages that its twin has delivered since {} (ms since 1970), though its \
+                 connection lives",
+                subscription.0,
+                whose(*side),
+                wall(*since_ms)
+            ),
+        ),
+        Notice::CaughtUp { subscription, side, lasted_ms } => (
+            "line.caught_up",
+            format!(
+                "subscription {:016x} {} delivers again what its twin has, after {lasted_ms} ms",
+                subscription.0,
+                whose(*side)
+            ),
+        ),
+        Notice::FeedsAgree { subscription, lasted_ms } => (
+            "feeds.agree",
+            format!(
+                "subscription {:016x} lacks nothing any more of what its twin delivers, after {lasted_ms} ms",
+                subscription.0
+            ),
+        ),
         other => ("merge.notice", format!("{other:?}")),
+    }
+}
+
+fn whose(side: Side) -> &'static str {
+    match side {
+        Side::Own => "of the owner",
+        Side::Standby => "of the standby",
     }
 }
 

@@ -9,7 +9,7 @@ mod roles;
 mod takeover;
 mod writing;
 
-use twinfeed_dedup::MergeStatus;
+use twinfeed_dedup::{MergeStatus, Side};
 
 use crate::{
     Epoch,
@@ -21,6 +21,7 @@ use crate::{
     phase::Phase,
     port::{Input, Message, Now, Output, Sight},
     relay::{OwnerMessage, StandbyMessage},
+    renewal::Renewal,
     report::WriterReport,
     settings::Settings,
     standby::Heard,
@@ -56,6 +57,7 @@ pub struct Writer {
     reopen_at_us: Option<u64>,
     reopen_pause_us: u64,
     next_cut_us: u64,
+    renewal: Renewal,
     is_draining: bool,
     outputs: Vec<Output>,
 }
@@ -75,6 +77,7 @@ impl Writer {
             reopen_at_us: None,
             reopen_pause_us: REOPEN_US_MIN,
             next_cut_us: 0,
+            renewal: Renewal::default(),
             is_draining: false,
             outputs: Vec::new(),
         }
@@ -276,11 +279,14 @@ impl Writer {
                 if self.producer == Producer::Idle {
                     owner.merge.idle_cut(now.ms());
                 }
+                if sight.queued_bytes == 0 {
+                    owner.merge.caught_up(Side::Own, now.ms());
+                }
                 self.account.owning(owner, self.producer != Producer::None, now);
                 owner.look(now.ms());
             }
             Phase::Standing(standby) => {
-                if standby.look(now.ms()) {
+                if standby.look(sight.queued_bytes == 0, now.ms()) {
                     self.outputs.push(Output::AskKafka);
                 }
                 self.account.standing(standby, now);
@@ -289,7 +295,23 @@ impl Writer {
             Phase::Deposed => {}
         }
         self.limit();
+        self.renew_line(now);
         self.account.look(sight, now);
+    }
+
+    /// The twin is the reference: a live connection that has lacked for too long what the twin's has is made anew, by itself alone.
+    fn renew_line(&mut self, now: Now) {
+        let behind_ms = match &self.phase {
+            Phase::Owning(_) => self.account.report().lines.own_behind_ms,
+            Phase::Standing(standby) => standby.behind_ms(),
+            Phase::Opening(_) | Phase::Deposed => 0,
+        };
+        if self.renewal.is_due(behind_ms, self.settings.behind_ms_max, now.ms()) {
+            let reason = format!(
+                "it has lacked for {behind_ms} ms what its twin delivers (twinfeed.websocket.behind.timeout.ms)"
+            );
+            self.outputs.push(Output::Reconnect { reason });
+        }
     }
 
     /// Keeps what this writer holds within its limit, by forgetting the oldest: the newest are worth more to a live feed,

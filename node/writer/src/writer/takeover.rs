@@ -1,7 +1,7 @@
 //! From an opened producer to a live owner: a first start, a takeover, or a recovery of the same epoch, and what is done
 //! when opening fails. What the tail of the topic decides is decided here.
 
-use twinfeed_dedup::{Merge, TailRecord};
+use twinfeed_dedup::{Merge, Shape, TailRecord};
 
 use super::{Producer, REOPEN_US_MIN, Writer};
 use crate::{
@@ -92,9 +92,12 @@ impl Writer {
         let (options, now_ms) = (self.settings.merge.clone(), now.ms());
         let Opening { epoch, retention, tail_from, .. } = opened;
         if !matches!(tail_from, TailFrom::End) {
-            return Merge::take_over(options, epoch.0, *retention, tail, now_ms);
+            let mut merge = Merge::take_over(options, epoch.0, *retention, tail, now_ms);
+            merge.look_at_shapes(shape);
+            return merge;
         }
         let mut merge = Merge::new(options, epoch.0);
+        merge.look_at_shapes(shape);
         let mut current = None;
         for frame in retention.into_retained() {
             if current.replace(frame.subscription) != Some(frame.subscription) {
@@ -119,4 +122,8 @@ impl Writer {
         self.is_opening = true;
         self.outputs.push(Output::Open(Plan { epoch, tail_from, redundant, warm: false, ask_first: true }));
     }
+}
+
+fn shape(payload: &Payload) -> Shape {
+    Shape::of(&payload.bytes)
 }

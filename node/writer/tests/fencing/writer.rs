@@ -55,6 +55,7 @@ impl Writer {
             revision: 1,
             merge: means.options.clone(),
             commit_interval_us: 10_000,
+            behind_ms_max: 5_000,
             buffer_bytes_max: means.buffer_bytes_max,
         };
         let mut writer = Self {
@@ -147,6 +148,9 @@ impl Writer {
             Output::Write(batch) => self.write(&batch, net),
             Output::Close => (self.sequence, self.producer, self.is_writing) = (None, None, false),
             Output::EndRelay => self.end_session(net),
+            Output::Reconnect { reason } => {
+                net.journal.violations.push(format!("a line that speaks was connected anew: {reason}"));
+            }
             Output::AskKafka => net.after_ms((0.5, 2.0), Event::To(self.actor, Input::KafkaAnswers)),
             Output::Event(told) => self.told(&told, net),
         }
