@@ -3,7 +3,7 @@
 //! | level | rooms |
 //! |---|---|
 //! | 0 | `model` words · `telemetry` metrics and logs · `supervise` the only spawner · `clock` · `queue` bounded in bytes · `faults` for tests |
-//! | 1 | `control` pure decisions · `feed` sockets to frames · `kafka` the fenced producer |
+//! | 1 | `control` pure decisions · `feed` sockets to frames · `kafka` the fenced producer · `events` what happened |
 //! | 2 | `raft` remembers · `pipeline` one writer actor · `relay` standby to owner |
 //! | 3 | `worker` every node: roles · `coordinator` leader only: assignments · `api` admin and HTTP |
 //! | 4 | `config` one file, one environment |
@@ -14,6 +14,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod coordinator;
+pub mod events;
 pub mod faults;
 pub mod feed;
 pub mod healthcheck;

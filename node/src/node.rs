@@ -15,9 +15,11 @@ use twinfeed_proto::internal::{
 };
 
 use crate::{
-    api::{self, Admin, EventLog, http},
+    api::{self, Admin, http},
+    clock::wall_ms,
     config::{self, NodeConfig},
     coordinator::{self, Local, PresenceServer},
+    events::{self, EventLog, Journal},
     feed, kafka,
     model::{
         event::Event,
@@ -31,8 +33,6 @@ use crate::{
     worker::{Settings, Worker},
 };
 
-/// Events on their way to the leader; more than this at once are only in the log.
-const EVENTS_MAX: usize = 1_024;
 const SUSPECTS_MAX: usize = 64;
 /// HTTP/2 flow control of the listener for other nodes: the frames of a busy feed in flight.
 const WINDOW_BYTES: u32 = 8 * 1024 * 1024;
@@ -201,31 +201,37 @@ async fn start(
     spawner: &Spawner,
 ) -> Result<Running, TaskError> {
     let raft::Started { handle: raft, routes, driver } = RaftHandle::start(raft_options(config)).await?;
-    let events = EventLog::default();
+    let (events, journal) = open_events(config, &raft).await?;
+    let emit: coordinator::Emit = {
+        let events = events.clone();
+        Arc::new(move |event: Event| emit(&events, event))
+    };
     let view = watch::Sender::new(ClusterView::default());
     let (leaving, is_leaving) = watch::channel(false);
     let registry = relay::Registry::default();
-    let (coordination, coordinator) =
-        coordinator::coordinator(raft.clone(), config.name.clone(), config.cluster.dead_after, spawner.clone());
-    let (unsent_events, outgoing_events) = mpsc::channel(EVENTS_MAX);
+    let (coordination, coordinator) = coordinator::coordinator(
+        raft.clone(),
+        config.name.clone(),
+        config.cluster.dead_after,
+        spawner.clone(),
+        emit.clone(),
+    );
     let (suspect, suspects) = mpsc::channel(SUSPECTS_MAX);
-    let settings = settings(config, unsent_events);
+    let settings = settings(config, emit);
     let worker = Worker::new(raft.clone(), settings, spawner.clone(), registry.clone(), suspect);
-    let heard = events.clone();
     let local = Local {
         raft: raft.clone(),
         name: config.name.clone(),
         writers: worker.reports(),
         leaving: is_leaving,
-        events: outgoing_events,
+        events: events.clone(),
         suspects,
         view: view.clone(),
-        on_event: Box::new(move |event| heard.record(event)),
         message_bytes_max: config.limits.internal_message_bytes_max,
     };
     let relay = RelayServer { accepts: accepts(raft.clone()), registry, spawner: spawner.clone() };
     let routes = routes.add_service(relay_service(relay, config)).add_service(
-        PresenceServiceServer::new(PresenceServer::new(raft.clone(), coordination, spawner.clone()))
+        PresenceServiceServer::new(PresenceServer::new(raft.clone(), coordination, events.clone(), spawner.clone()))
             .max_decoding_message_size(config.limits.internal_message_bytes_max)
             .max_encoding_message_size(config.limits.internal_message_bytes_max),
     );
@@ -238,6 +244,7 @@ async fn start(
         coordinator.run().await;
         Ok(())
     });
+    spawner.spawn(TaskKind::EventJournal, "event journal", |stop| journal.run(stop));
     spawner.spawn(TaskKind::Presence, "presence", |_| async move {
         coordinator::keep_present(local).await;
         Ok(())
@@ -278,14 +285,14 @@ fn dial_options(config: &NodeConfig) -> feed::DialOptions {
     }
 }
 
-fn settings(config: &NodeConfig, unsent_events: mpsc::Sender<Event>) -> Settings {
+fn settings(config: &NodeConfig, emit: coordinator::Emit) -> Settings {
     Settings {
         node: config.name.clone(),
         bootstrap: config.kafka.bootstrap.clone(),
         kafka_properties: config.kafka.properties.clone(),
         message_bytes_max: config.limits.internal_message_bytes_max,
         dial: dial_options(config),
-        emit: Arc::new(move |event: Event| emit(&unsent_events, event)),
+        emit,
     }
 }
 
@@ -307,7 +314,11 @@ fn serve_http(
         Ok(http::serve(listener, options, stop).await?)
     });
     let (raft, metrics) = (raft.clone(), metrics.clone());
-    spawner.spawn(TaskKind::Probe, "readiness", |_| async move { follow_raft(&raft, &leader_known, &metrics).await });
+    spawner.spawn(
+        TaskKind::Readiness,
+        "readiness",
+        |_| async move { follow_raft(&raft, &leader_known, &metrics).await },
+    );
     not_stopping
 }
 
@@ -328,13 +339,16 @@ fn raft_options(config: &NodeConfig) -> raft::Options {
     }
 }
 
-/// The log has every event; the cluster's event log misses one only when a thousand wait for a leader.
-fn emit(unsent: &mpsc::Sender<Event>, event: Event) {
+/// The data directory is this node's alone once Raft has opened it.
+async fn open_events(config: &NodeConfig, raft: &RaftHandle) -> Result<(EventLog, Journal), TaskError> {
+    let (data_dir, me) = (config.data_dir.clone(), raft.node_id());
+    Ok(tokio::task::spawn_blocking(move || events::open(&data_dir, me, wall_ms())).await?)
+}
+
+fn emit(events: &EventLog, event: Event) {
     let Event { kind, connector, epoch, message, .. } = &event;
     tracing::info!(event = %kind, %connector, epoch, "{message}");
-    if unsent.try_send(event).is_err() {
-        tracing::warn!("too many events wait for a leader; this one is only in this log");
-    }
+    events.record(event);
 }
 
 fn accepts(raft: RaftHandle) -> relay::Accepts {
@@ -476,7 +490,7 @@ mod tests {
     async fn every_key_of_kafka_and_the_feeds_reaches_the_writers() {
         let mut config = loaded(FILE);
         settle_kafka(&mut config).await.expect("what is referred to exists");
-        let settings = settings(&config, mpsc::channel(1).0);
+        let settings = settings(&config, Arc::new(|_| {}));
         assert_eq!(settings.bootstrap, "k1:9092,k2:9092");
         assert_eq!(settings.kafka_properties["client.id"], "a-twinfeed-node");
         assert_eq!(settings.kafka_properties["security.protocol"], "ssl");

@@ -47,12 +47,16 @@ pub enum TaskKind {
     Relay,
     /// Reports of this node to the leader.
     Presence,
-    /// One presence stream at the leader, or one question to a node whether it lives.
+    /// The leader's end of one node's reports.
+    PresenceStream,
+    /// One question to a node whether it lives.
     Probe,
+    /// Keeps readiness and the metrics of Raft true.
+    Readiness,
+    /// Writes events that must outlive the process to disk.
+    EventJournal,
     /// Bootstrap, join, and changes of the own address.
     Membership,
-    /// Drops what blocks in its destructor, away from the runtime.
-    Reaper,
     /// Part of a tool such as `twinfeed feed`; never in a node.
     Tool,
     /// The gRPC listener for the other nodes.
@@ -81,7 +85,7 @@ pub enum OnCancel {
 
 impl TaskKind {
     /// Every kind, in the order in which `Supervisor::stop` ends them.
-    pub const STOP_ORDER: [Self; 13] = [
+    pub const STOP_ORDER: [Self; 15] = [
         Self::AdminServer,
         Self::Coordinator,
         Self::Worker,
@@ -89,9 +93,12 @@ impl TaskKind {
         Self::Writer,
         Self::Relay,
         Self::Presence,
+        Self::PresenceStream,
         Self::Probe,
+        Self::Readiness,
         Self::Membership,
-        Self::Reaper,
+        // After all that has something to say.
+        Self::EventJournal,
         Self::Tool,
         Self::InternalServer,
         Self::HttpServer,
@@ -109,9 +116,11 @@ impl TaskKind {
             Self::FeedSession
             | Self::Writer
             | Self::Relay
+            | Self::PresenceStream
             | Self::Probe
+            | Self::Readiness
+            | Self::EventJournal
             | Self::Membership
-            | Self::Reaper
             | Self::Tool => OnError::Report,
         }
     }
@@ -125,8 +134,15 @@ impl TaskKind {
             Self::AdminServer | Self::FeedSession | Self::Relay | Self::InternalServer | Self::HttpServer => {
                 OnCancel::Drain { drain_ms_max: 2_000 }
             }
-            Self::Reaper => OnCancel::Drain { drain_ms_max: 1_000 },
-            Self::Coordinator | Self::Presence | Self::Probe | Self::Membership | Self::Tool => OnCancel::Abort,
+            // One write and one fdatasync.
+            Self::EventJournal => OnCancel::Drain { drain_ms_max: 2_000 },
+            Self::Coordinator
+            | Self::Presence
+            | Self::PresenceStream
+            | Self::Probe
+            | Self::Readiness
+            | Self::Membership
+            | Self::Tool => OnCancel::Abort,
         }
     }
 
@@ -140,9 +156,11 @@ impl TaskKind {
             Self::Writer => "writer",
             Self::Relay => "relay",
             Self::Presence => "presence",
+            Self::PresenceStream => "presence_stream",
             Self::Probe => "probe",
+            Self::Readiness => "readiness",
+            Self::EventJournal => "event_journal",
             Self::Membership => "membership",
-            Self::Reaper => "reaper",
             Self::Tool => "tool",
             Self::InternalServer => "internal_server",
             Self::HttpServer => "http_server",

@@ -15,7 +15,7 @@ use twinfeed_node::{
 };
 
 fn run(state: &mut State, index: u64, command: Command) {
-    state.apply(index, &Proposal { request_id: String::new(), proposed_at_ms: 0, command });
+    state.apply(index, &Proposal { request_id: String::new(), asked: 0, proposed_at_ms: 0, command });
 }
 
 fn assign(state: &mut State, index: u64, name: &str, owner: Option<u64>, standby: Option<u64>) {

@@ -6,7 +6,7 @@ use proptest::{collection::vec, option, prelude::*};
 use twinfeed_node::{
     control::State,
     model::{
-        command::{Command, Outcome, Proposal},
+        command::{Command, Outcome, Proposal, asked},
         connector::{Assignment, Config, Connector, Line, NodeRecord, TargetState},
         ids::{ClusterId, Epoch, WriterId},
     },
@@ -70,8 +70,14 @@ fn command() -> impl Strategy<Value = Command> {
 }
 
 fn proposal() -> impl Strategy<Value = Proposal> {
-    (prop_oneof!["[abcd]{0,2}", any::<String>()], any::<u64>(), command())
-        .prop_map(|(request_id, proposed_at_ms, command)| Proposal { request_id, proposed_at_ms, command })
+    (prop_oneof!["[abcd]{0,2}", any::<String>()], any::<u64>(), command()).prop_map(
+        |(request_id, proposed_at_ms, command)| Proposal {
+            asked: asked(&command),
+            request_id,
+            proposed_at_ms,
+            command,
+        },
+    )
 }
 
 /// Fills in what a well-behaved coordinator would expect, so that assignments get through often.
@@ -136,10 +142,16 @@ proptest! {
         if repeated.request_id.is_empty() || repeated.request_id.len() > 128 {
             return Ok(());
         }
-        // The first use of the id counts, whatever came with it.
+        // The first use of the id counts; with anything else the id is refused.
         let first = proposals.iter().position(|p| p.request_id == repeated.request_id).expect("it is among them");
         let before = state.clone();
-        prop_assert_eq!(&state.apply(1_000, repeated), &outcomes[first]);
+        let outcome = state.apply(1_000, repeated);
+        if proposals[first].command == repeated.command {
+            prop_assert_eq!(&outcome, &outcomes[first]);
+        } else {
+            let request_id = repeated.request_id.clone();
+            prop_assert_eq!(outcome, Outcome::RequestReused { request_id });
+        }
         prop_assert_eq!(state, before);
     }
 
@@ -190,7 +202,7 @@ fn check_epochs(before: &State, after: &State, index: u64, command: &Command) {
 }
 
 fn run(state: &mut State, index: u64, command: Command) -> Outcome {
-    state.apply(index, &Proposal { request_id: String::new(), proposed_at_ms: 7, command })
+    state.apply(index, &Proposal { request_id: String::new(), asked: 0, proposed_at_ms: 7, command })
 }
 
 fn node(id: u64, name: &str) -> Command {

@@ -22,14 +22,14 @@ use twinfeed_proto::{
 use super::{
     changes::check_request_id,
     condition::Scene,
-    events::EventLog,
     status::{self, Subject},
 };
 use crate::{
     clock::wall_ms,
     control::State,
+    events::EventLog,
     model::{
-        command::{Command, Proposal},
+        command::{Command, Proposal, asked},
         report::ClusterView,
     },
     raft::RaftHandle,
@@ -153,10 +153,21 @@ impl Admin {
         }
     }
 
-    /// Proposes a command and returns the revision that it made.
+    /// Proposes a command that is what was asked, and returns the revision that it made.
     pub(super) async fn change(&self, command: Command, request_id: &str, on: Subject<'_>) -> Result<u64, Status> {
+        let request = (request_id, asked(&command));
+        self.change_as(request, command, on).await
+    }
+
+    /// The same for a command made of what was asked and of what is there now: a repeat may make another one of it.
+    pub(super) async fn change_as(
+        &self,
+        (request_id, asked): (&str, u64),
+        command: Command,
+        on: Subject<'_>,
+    ) -> Result<u64, Status> {
         check_request_id(request_id)?;
-        let proposal = Proposal { request_id: request_id.to_owned(), proposed_at_ms: wall_ms(), command };
+        let proposal = Proposal { request_id: request_id.to_owned(), asked, proposed_at_ms: wall_ms(), command };
         let outcome = self.raft.propose(proposal).await.map_err(|error| status::of_error(&error))?;
         status::of_outcome(outcome, on)
     }

@@ -14,11 +14,11 @@ use super::{
     condition::{Scene, problems},
     convert,
     deadline::wait_until,
-    events::EventLog,
     status::{self, Subject},
 };
 use crate::{
     clock::wall_ms,
+    events::{EventLog, Forgotten},
     model::{command::Command, connector::NodeRecord, event::Event},
 };
 
@@ -145,21 +145,42 @@ fn events(log: EventLog, told: Told) -> impl Stream<Item = Result<admin::StreamE
     async_stream::stream! {
         let answer = |event: &Event| Ok(admin::StreamEventsResponse { event: Some(convert::event(event)) });
         let (past, mut later) = log.follow();
-        let wanted: Vec<_> = past.into_iter().filter(|event| told.wants(event)).collect();
+        let wanted: Vec<_> = past.into_iter().filter(|event| told.wants(&event.event)).collect();
+        let forgotten = log.forgotten();
+        if wanted.len() < told.last && forgotten.losses > 0 {
+            yield answer(&forgotten_events(forgotten, told.node.as_deref()));
+        }
         for event in wanted.iter().skip(wanted.len().saturating_sub(told.last)) {
-            yield answer(event);
+            yield answer(&event.event);
         }
         if !told.follow {
             return;
         }
         loop {
             match later.recv().await {
-                Ok(event) if told.wants(&event) => yield answer(&event),
+                Ok(event) if told.wants(&event.event) => yield answer(&event.event),
                 Ok(_) => {}
                 Err(RecvError::Lagged(missed)) => yield answer(&missed_events(missed, told.node.as_deref())),
                 Err(RecvError::Closed) => return,
             }
         }
+    }
+}
+
+/// Tells whoever asks for more than there is that something is missing in the list itself.
+fn forgotten_events(forgotten: Forgotten, node: Option<&str>) -> Event {
+    let Forgotten { passing, losses, until_ms } = forgotten;
+    Event {
+        at_ms: until_ms,
+        kind: "events.forgotten".to_owned(),
+        node: node.unwrap_or_default().to_owned(),
+        connector: String::new(),
+        epoch: 0,
+        message: format!(
+            "{losses} older events that said that messages may be missing are not kept any more, here or at all: the logs \
+             of the nodes have them"
+        ),
+        attributes: [("losses".to_owned(), losses.to_string()), ("others".to_owned(), passing.to_string())].into(),
     }
 }
 

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     kafka,
     model::{
-        command::Command,
+        command::{Command, asked},
         connector::{Config, Redundancy, TargetState},
         ids::WriterId,
         spec::{ConnectorSpec, FieldError, Warning},
@@ -41,7 +41,8 @@ impl ConnectorService for Admin {
         request: Request<admin::CreateConnectorRequest>,
     ) -> Answer<admin::CreateConnectorResponse> {
         let request = request.into_inner();
-        let (connector, warnings) = self.create(request).await?;
+        let asked = changes::asked_to_create(&request);
+        let (connector, warnings) = self.create(request, asked).await?;
         Ok(Response::new(admin::CreateConnectorResponse { connector: Some(connector), warnings }))
     }
 
@@ -147,7 +148,8 @@ impl ConnectorService for Admin {
             status::precondition("WOULD_LOSE", text)
         })?;
         let command = Command::Restart { name: request.name.clone(), rolls: restart == Restart::Rolling };
-        self.change(command, &request.request_id, subject).await?;
+        let asked = asked(&("restart", &request.name, request.force));
+        self.change_as((&request.request_id, asked), command, subject).await?;
         let connector = Some(show(&self.scene_after_change().await, &request.name)?);
         Ok(Response::new(admin::RestartConnectorResponse { connector }))
     }
@@ -173,7 +175,12 @@ impl ConnectorService for Admin {
 }
 
 impl Admin {
-    async fn create(&self, request: admin::CreateConnectorRequest) -> Result<(admin::Connector, Vec<String>), Status> {
+    /// `asked` stands for the whole request: an update may have to create.
+    async fn create(
+        &self,
+        request: admin::CreateConnectorRequest,
+        asked: u64,
+    ) -> Result<(admin::Connector, Vec<String>), Status> {
         check_request_id(&request.request_id)?;
         let target = initial_target(request.initial_state)?;
         let name = request.name;
@@ -189,7 +196,7 @@ impl Admin {
             return Ok((convert::proposed(&name, &config, target), warnings));
         }
         let command = Command::CreateConnector { name: name.clone(), config, target };
-        self.change(command, &request.request_id, subject).await?;
+        self.change_as((&request.request_id, asked), command, subject).await?;
         Ok((show(&self.scene_after_change().await, &name)?, warnings))
     }
 
@@ -198,6 +205,7 @@ impl Admin {
         let expected = revision_of(&request.etag)?;
         let name = request.name.clone();
         let subject = Subject::connector(&name);
+        let asked = changes::asked_to_update(&request);
         let scene = self.confirmed_scene().await?;
         let Some(stored) = scene.state.connectors().get(&name) else {
             if !request.allow_missing || expected > 0 {
@@ -205,13 +213,16 @@ impl Admin {
             }
             let config: HashMap<_, _> = changes::merge(&Config::new(), &request)?.config.into_iter().collect();
             return self
-                .create(admin::CreateConnectorRequest {
-                    name,
-                    config,
-                    request_id: request.request_id,
-                    validate_only: request.validate_only,
-                    initial_state: admin::TargetState::Unspecified.into(),
-                })
+                .create(
+                    admin::CreateConnectorRequest {
+                        name,
+                        config,
+                        request_id: request.request_id,
+                        validate_only: request.validate_only,
+                        initial_state: admin::TargetState::Unspecified.into(),
+                    },
+                    asked,
+                )
                 .await;
         };
         let merged = changes::merge(&stored.config, &request)?;
@@ -230,7 +241,7 @@ impl Admin {
         let rolls_from = if rolls { stored.revision } else { 0 };
         let config = merged.config;
         let command = Command::UpdateConnector { name: name.clone(), config, expected_revision, rolls_from };
-        self.change(command, &request.request_id, subject).await?;
+        self.change_as((&request.request_id, asked), command, subject).await?;
         Ok((show(&self.scene_after_change().await, &name)?, warnings))
     }
 

@@ -1,10 +1,10 @@
 //! From an update request to the whole new configuration: masks, etags, and secrets that come back as they were shown.
 
 use tonic::Status;
-use twinfeed_proto::admin::UpdateConnectorRequest;
+use twinfeed_proto::admin::{CreateConnectorRequest, UpdateConnectorRequest};
 
 use super::status::{invalid_config, invalid_field, invalid_fields};
-use crate::model::{connector::Config, redaction::redacted_config, secret::HIDDEN, spec::FieldError};
+use crate::model::{command::asked, connector::Config, redaction::redacted_config, secret::HIDDEN, spec::FieldError};
 
 const MASK_PREFIX: &str = "config.";
 
@@ -80,6 +80,19 @@ pub(super) fn revision_of(etag: &str) -> Result<u64, Status> {
             _ => Err(invalid_field("etag", "is not one that this API gave")),
         },
     }
+}
+
+/// What a creation asks.
+pub(super) fn asked_to_create(request: &CreateConnectorRequest) -> u64 {
+    let config: Config = request.config.clone().into_iter().collect();
+    asked(&("create", &request.name, config, request.initial_state))
+}
+
+/// What an update asks, whatever is stored.
+pub(super) fn asked_to_update(request: &UpdateConnectorRequest) -> u64 {
+    let config: Config = request.config.clone().into_iter().collect();
+    let paths = request.update_mask.as_ref().map(|mask| mask.paths.as_slice()).unwrap_or_default();
+    asked(&("update", &request.name, config, paths, &request.etag, request.allow_missing))
 }
 
 /// Refuses a request id that is no UUID: short ones collide with those of others.

@@ -57,7 +57,7 @@ impl Case {
 
     fn apply(&mut self, command: Command) {
         self.index += 1;
-        let proposal = Proposal { request_id: String::new(), proposed_at_ms: 0, command };
+        let proposal = Proposal { request_id: String::new(), asked: 0, proposed_at_ms: 0, command };
         Arc::make_mut(&mut self.scene.state).apply(self.index, &proposal);
     }
 

@@ -8,7 +8,6 @@ mod changes;
 mod condition;
 mod convert;
 mod deadline;
-mod events;
 pub mod http;
 mod moves;
 mod paging;
@@ -18,4 +17,3 @@ mod watch;
 
 pub use admin::{Admin, Limits};
 pub use condition::states;
-pub use events::EventLog;

@@ -13,7 +13,7 @@ use super::{
     status::{self, Subject, precondition},
 };
 use crate::model::{
-    command::Command,
+    command::{Command, asked},
     connector::{Assignment, Redundancy, TargetState},
     ids::{NodeId, WriterId},
     report::Role,
@@ -38,7 +38,8 @@ impl Admin {
         let began = Instant::now();
         let subject = Subject::connector(&request.name);
         let wish = Command::WantOwner { writer: plan.writer.clone(), node: Some(plan.to) };
-        self.change(wish, &request.request_id, subject).await?;
+        let asked = asked(&("failover", &request.name, &request.to_node));
+        self.change_as((&request.request_id, asked), wish, subject).await?;
         let Some(to_epoch) = self.settled(deadline, |scene| delivering(scene, &plan)).await else {
             return Err(self.give_up(&request.name, &plan).await);
         };

@@ -61,6 +61,10 @@ pub(super) fn of_outcome(outcome: Outcome, subject: Subject<'_>) -> Result<u64, 
         Outcome::AlreadyExists { .. } => Err(already_exists(subject)),
         Outcome::NotFound { .. } => Err(not_found(subject)),
         Outcome::Conflict { expected, actual } => Err(conflict(subject, expected, actual)),
+        Outcome::RequestReused { request_id } => {
+            let text = format!("{request_id} was used for another command, and nothing was done: send a new UUID");
+            Err(invalid_field("request_id", &text))
+        }
         Outcome::Refused { why } => Err(precondition("REFUSED", why)),
     }
 }

@@ -118,16 +118,17 @@ impl State {
         &self.writers
     }
 
-    /// Applies one committed command. A request id seen before changes nothing and returns the first outcome.
+    /// Applies one committed command. A request id seen before changes nothing and returns the first outcome; it is refused
+    /// when it comes with another command.
     pub fn apply(&mut self, log_index: u64, proposal: &Proposal) -> Outcome {
         if proposal.request_id.len() > REQUEST_ID_BYTES_MAX {
             return refused(format!("request id is longer than {REQUEST_ID_BYTES_MAX} bytes: send a UUID"));
         }
-        if let Some(outcome) = self.requests.recall(&proposal.request_id) {
-            return outcome.clone();
+        if let Some(outcome) = self.requests.recall(proposal) {
+            return outcome;
         }
         let outcome = self.execute(log_index, proposal.proposed_at_ms, &proposal.command);
-        self.requests.remember(&proposal.request_id, proposal.proposed_at_ms, &outcome);
+        self.requests.remember(proposal, &outcome);
         outcome
     }
 

@@ -7,13 +7,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use super::{
+    Emit,
     changeover::Changeovers,
+    changes::{ToldView, ViewChange},
     damping::Damping,
     facts::{self, Reports},
     health::Health,
+    redundancies::Redundancies,
 };
 use crate::{
     clock::wall_ms,
@@ -23,7 +26,7 @@ use crate::{
         connector::{Assignment, Writer},
         event::Event,
         ids::{Epoch, NodeId, WriterId},
-        report::{ClusterView, NodeReport, NodeView},
+        report::{ClusterView, NodeReport},
     },
     raft::{Probed, RaftHandle},
     supervise::{Spawner, TaskKind},
@@ -34,12 +37,11 @@ const TICK: Duration = Duration::from_millis(50);
 /// A probe that takes longer has no answer.
 const PROBE_MS_MAX: u64 = 200;
 const INBOX_MAX: usize = 1_024;
-const EVENTS_MAX: usize = 1_024;
 
 /// What can happen to the coordinator besides time and Raft.
 #[derive(Debug)]
 pub(super) enum Heard {
-    Report { stream: u64, report: Box<NodeReport> },
+    Report { stream: u64, report: Arc<NodeReport>, suspects: Vec<NodeId> },
     StreamEnded { stream: u64, node: NodeId },
     Probed { node: NodeId, probed: Probed },
 }
@@ -50,7 +52,6 @@ pub struct Handle {
     inbox: mpsc::Sender<Heard>,
     view: watch::Receiver<ClusterView>,
     leads: watch::Receiver<bool>,
-    events: broadcast::Sender<Event>,
 }
 
 impl Handle {
@@ -63,12 +64,8 @@ impl Handle {
         *self.leads.borrow()
     }
 
-    pub(super) fn view(&self) -> ClusterView {
-        self.view.borrow().clone()
-    }
-
-    pub(super) fn events(&self) -> broadcast::Receiver<Event> {
-        self.events.subscribe()
+    pub(super) fn change_of_view(&self, told: &mut ToldView) -> ViewChange {
+        told.tell(&self.view.borrow())
     }
 }
 
@@ -81,23 +78,30 @@ pub struct Coordinator {
     inbox: mpsc::Receiver<Heard>,
     view: watch::Sender<ClusterView>,
     leads: watch::Sender<bool>,
-    events: broadcast::Sender<Event>,
+    emit: Emit,
     health: Health,
     damping: Damping,
     changeovers: Changeovers,
     reports: Reports,
+    /// What the view has of each node's report; None: it has not been heard.
+    published: BTreeMap<NodeId, Option<Arc<NodeReport>>>,
+    redundancies: Redundancies,
     was_up: BTreeMap<NodeId, bool>,
     born: Instant,
 }
 
 /// Makes a coordinator and its handle.
-pub fn coordinator(raft: RaftHandle, name: String, dead_after: Duration, spawner: Spawner) -> (Handle, Coordinator) {
+pub fn coordinator(
+    raft: RaftHandle,
+    name: String,
+    dead_after: Duration,
+    spawner: Spawner,
+    emit: Emit,
+) -> (Handle, Coordinator) {
     let (myself, inbox) = mpsc::channel(INBOX_MAX);
     let view = watch::Sender::new(ClusterView::default());
     let leads = watch::Sender::new(false);
-    let (events, _) = broadcast::channel(EVENTS_MAX);
-    let handle =
-        Handle { inbox: myself.clone(), view: view.subscribe(), leads: leads.subscribe(), events: events.clone() };
+    let handle = Handle { inbox: myself.clone(), view: view.subscribe(), leads: leads.subscribe() };
     let coordinator = Coordinator {
         raft,
         spawner,
@@ -106,11 +110,13 @@ pub fn coordinator(raft: RaftHandle, name: String, dead_after: Duration, spawner
         inbox,
         view,
         leads,
-        events,
+        emit,
         health: Health::new(dead_after.as_millis() as u64),
         damping: Damping::default(),
         changeovers: Changeovers::default(),
         reports: Reports::new(),
+        published: BTreeMap::new(),
+        redundancies: Redundancies::default(),
         was_up: BTreeMap::new(),
         born: Instant::now(),
     };
@@ -157,6 +163,7 @@ impl Coordinator {
         if leads {
             let members: Vec<NodeId> = self.raft.state().borrow().nodes().keys().copied().collect();
             self.reports.clear();
+            self.published.clear();
             self.damping.clear();
             self.changeovers.clear();
             for node in self.health.lead(members, self.now_ms()) {
@@ -170,17 +177,14 @@ impl Coordinator {
     fn heard(&mut self, heard: Heard) {
         let now_ms = self.now_ms();
         match heard {
-            Heard::Report { stream, mut report } => {
-                for event in report.events.drain(..) {
-                    let _ = self.events.send(event);
-                }
-                for suspect in std::mem::take(&mut report.suspects) {
+            Heard::Report { stream, report, suspects } => {
+                for suspect in suspects {
                     if self.health.suspected(suspect) {
                         self.probe(suspect);
                     }
                 }
                 self.health.heard(report.id, stream, now_ms);
-                self.reports.insert(report.id, *report);
+                self.reports.insert(report.id, report);
             }
             Heard::StreamEnded { stream, node } => {
                 if self.health.stream_ended(node, stream) {
@@ -211,8 +215,10 @@ impl Coordinator {
         self.health.look(now_ms);
         self.reports.retain(|id, _| members.contains(id));
         self.publish(&state, now_ms);
+        self.redundancies.follow(&state);
         let nodes = facts::nodes(&state, &self.reports, |id| self.health.liveness(id, now_ms));
-        let writers = facts::writers(&state, &self.reports, |writer| self.damping.holds(writer, now_ms));
+        let writers =
+            facts::writers(&state, &self.reports, &self.redundancies, |writer| self.damping.holds(writer, now_ms));
         for (placement, facts) in control::solve(&nodes, &writers).into_iter().zip(&writers) {
             let Some(writer) = state.writers().get(&placement.writer) else { continue };
             if differs(writer, placement.owner, placement.standby) {
@@ -273,7 +279,7 @@ impl Coordinator {
     /// True when it was done.
     async fn propose(&self, command: Command) -> bool {
         let text = format!("{command:?}");
-        let proposal = Proposal { request_id: String::new(), proposed_at_ms: wall_ms(), command };
+        let proposal = Proposal { request_id: String::new(), asked: 0, proposed_at_ms: wall_ms(), command };
         match self.raft.propose_as_leader(proposal).await {
             Ok(Outcome::Done { revision }) => {
                 tracing::info!(revision, command = %text, "coordinator.assigned");
@@ -287,22 +293,37 @@ impl Coordinator {
     }
 
     fn publish(&mut self, state: &Arc<State>, now_ms: u64) {
-        let mut view = ClusterView { leader: self.raft.status().borrow().node_id, nodes: BTreeMap::new() };
         for (id, record) in state.nodes() {
             let up = self.health.is_up(*id, now_ms);
             if self.was_up.insert(*id, up).is_some_and(|was| was != up) {
                 let (kind, text) = if up { ("node.up", "reports again") } else { ("node.down", "does not answer") };
                 self.event(kind, format!("node {} {text}", record.name));
             }
-            let report = self.reports.get(id).cloned().unwrap_or_else(|| NodeReport {
-                id: *id,
-                name: record.name.clone(),
-                ..NodeReport::default()
-            });
-            let last_contact_ms = self.health.silent_ms(*id, now_ms);
-            view.nodes.insert(*id, NodeView { report, up, last_contact_ms });
         }
-        self.view.send_replace(view);
+        let leader = self.raft.status().borrow().node_id;
+        let (reports, health, published) = (&self.reports, &self.health, &mut self.published);
+        published.retain(|id, _| state.nodes().contains_key(id));
+        // In place: the reports of ten thousand streams are not copied for each tick.
+        self.view.send_modify(|view| {
+            view.leader = leader;
+            view.nodes.retain(|id, _| state.nodes().contains_key(id));
+            for (id, record) in state.nodes() {
+                let node = view.nodes.entry(*id).or_default();
+                let report = reports.get(id).cloned();
+                let is_shown = |shown: &Option<Arc<NodeReport>>| match (shown, &report) {
+                    (Some(shown), Some(report)) => Arc::ptr_eq(shown, report),
+                    (shown, report) => shown.is_none() && report.is_none(),
+                };
+                let same = published.get(id).is_some_and(is_shown);
+                if !same {
+                    let unheard = || NodeReport { id: *id, name: record.name.clone(), ..NodeReport::default() };
+                    node.report = report.as_deref().cloned().unwrap_or_else(unheard);
+                    published.insert(*id, report);
+                }
+                node.up = health.is_up(*id, now_ms);
+                node.last_contact_ms = health.silent_ms(*id, now_ms);
+            }
+        });
     }
 
     fn event(&self, kind: &str, message: String) {
@@ -310,9 +331,7 @@ impl Coordinator {
     }
 
     fn event_of(&self, connector: &str, kind: &str, message: String) {
-        tracing::info!(event = %kind, %connector, "{message}");
-        // Nobody listening is nobody to tell.
-        let _ = self.events.send(Event {
+        (self.emit)(Event {
             at_ms: wall_ms(),
             kind: kind.to_owned(),
             node: self.name.clone(),

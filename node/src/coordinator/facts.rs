@@ -1,14 +1,14 @@
 //! From cluster state and the nodes' reports to what placement is told. Pure.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
+use super::redundancies::Redundancies;
 use crate::{
     control::{Liveness, NodeFacts, State, WriterFacts},
     model::{
-        connector::{Assignment, Redundancy, TargetState, Writer},
+        connector::{Assignment, TargetState, Writer},
         ids::{Epoch, NodeId, WriterId},
         report::{NodeReport, Role, WriterReport},
-        spec::ConnectorSpec,
     },
 };
 
@@ -24,7 +24,7 @@ const REACHED_SHARE: u64 = 3;
 const REACHED_MS_MAX: u64 = 10_000;
 
 /// The last report of every node that has one.
-pub(super) type Reports = BTreeMap<NodeId, NodeReport>;
+pub(super) type Reports = BTreeMap<NodeId, Arc<NodeReport>>;
 
 pub(super) fn nodes(state: &State, reports: &Reports, liveness: impl Fn(NodeId) -> Liveness) -> Vec<NodeFacts> {
     let leaving = |id: &NodeId| reports.get(id).is_some_and(|report| report.leaving);
@@ -92,20 +92,26 @@ fn pair<'a>(state: &'a State, reports: &'a Reports, id: &'a WriterId, writer: &'
 }
 
 /// `held` says which streams stay with a living owner for now, whether it delivers or not.
-pub(super) fn writers(state: &State, reports: &Reports, held: impl Fn(&WriterId) -> bool) -> Vec<WriterFacts> {
+pub(super) fn writers(
+    state: &State,
+    reports: &Reports,
+    redundancies: &Redundancies,
+    held: impl Fn(&WriterId) -> bool,
+) -> Vec<WriterFacts> {
     let of = |(id, writer)| {
-        let facts = writer_facts(state, reports, id, writer);
+        let facts = writer_facts(state, reports, redundancies, (id, writer));
         WriterFacts { hold: facts.hold && held(id), ..facts }
     };
     state.writers().iter().map(of).collect()
 }
 
-fn writer_facts(state: &State, reports: &Reports, id: &WriterId, writer: &Writer) -> WriterFacts {
+fn writer_facts(
+    state: &State,
+    reports: &Reports,
+    redundancies: &Redundancies,
+    (id, writer): (&WriterId, &Writer),
+) -> WriterFacts {
     let connectors: Vec<_> = writer.connectors.iter().filter_map(|name| state.connectors().get(name)).collect();
-    let single = connectors.iter().all(|connector| {
-        ConnectorSpec::parse(&connector.name, &connector.config)
-            .is_ok_and(|(spec, _)| spec.redundancy == Redundancy::Single)
-    });
     let pair = pair(state, reports, id, writer);
     let pair = pair.as_ref();
     let (owner, standby) = (pair.and_then(|pair| pair.owner), pair.and_then(|pair| pair.standby));
@@ -115,7 +121,7 @@ fn writer_facts(state: &State, reports: &Reports, id: &WriterId, writer: &Writer
     WriterFacts {
         id: id.clone(),
         running: connectors.iter().any(|connector| connector.target != TargetState::Stopped),
-        redundancy: if single { Redundancy::Single } else { Redundancy::Dual },
+        redundancy: redundancies.of(writer),
         assignment: writer.assignment.clone(),
         wanted_owner: writer.wanted_owner,
         redundant: !reading || pair.is_some_and(Pair::is_redundant),
@@ -195,7 +201,7 @@ pub(super) mod tests {
         let mut index = 0;
         let mut apply = |state: &mut State, command| {
             index += 1;
-            state.apply(index, &Proposal { request_id: index.to_string(), proposed_at_ms: 0, command });
+            state.apply(index, &Proposal { request_id: index.to_string(), asked: 0, proposed_at_ms: 0, command });
         };
         commands.drain(..).for_each(|command| apply(&mut state, command));
         let writer = state.writers().keys().next().unwrap().clone();
@@ -216,7 +222,13 @@ pub(super) mod tests {
         change(&mut owner, &mut standby);
         let node =
             |id, report| NodeReport { id, writers: [(writer.0.clone(), report)].into(), ..NodeReport::default() };
-        (state, [(OWNER, node(OWNER, owner)), (STANDBY, node(STANDBY, standby))].into())
+        (state, [(OWNER, node(OWNER, owner).into()), (STANDBY, node(STANDBY, standby).into())].into())
+    }
+
+    fn redundancies(state: &State) -> Redundancies {
+        let mut redundancies = Redundancies::default();
+        redundancies.follow(state);
+        redundancies
     }
 
     fn owner_after(held: bool, change: impl Fn(&mut WriterReport, &mut WriterReport)) -> Option<NodeId> {
@@ -230,7 +242,8 @@ pub(super) mod tests {
         held: bool,
         liveness: impl Fn(NodeId) -> Liveness,
     ) -> Option<NodeId> {
-        let placed = crate::control::solve(&nodes(state, reports, liveness), &writers(state, reports, |_| held));
+        let facts = writers(state, reports, &redundancies(state), |_| held);
+        let placed = crate::control::solve(&nodes(state, reports, liveness), &facts);
         placed.first().unwrap().owner
     }
 
@@ -294,7 +307,10 @@ pub(super) mod tests {
             outdated(owner, standby);
             standby.revision = 1;
         });
-        assert!(writers(&state, &reports, |_| false).iter().all(|facts| !facts.redundant), "a planned move waits, too");
+        assert!(
+            writers(&state, &reports, &redundancies(&state), |_| false).iter().all(|facts| !facts.redundant),
+            "a planned move waits, too"
+        );
     }
 
     #[test]

@@ -45,7 +45,7 @@ impl Scene {
         self.index += 1;
         let (index, request_id) = (self.index, self.index.to_string());
         self.state.send_modify(|state| {
-            Arc::make_mut(state).apply(index, &Proposal { request_id, proposed_at_ms: 0, command });
+            Arc::make_mut(state).apply(index, &Proposal { request_id, asked: 0, proposed_at_ms: 0, command });
         });
     }
 

@@ -2,6 +2,7 @@
 //! and read by other versions, so variants and fields are only ever added.
 
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
     connector::{Config, NodeRecord, TargetState},
@@ -14,9 +15,24 @@ pub struct Proposal {
     /// The caller's UUID; a repeat within 24 h has one effect and gets the first outcome. Empty: no memory.
     #[serde(default)]
     pub request_id: String,
+    /// Stands for what the caller asked, see [`asked`]: the same request id with another one is a mistake. Computed by the
+    /// proposer, once: replicas of other versions would compute others. 0 from whoever uses each request id once.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub asked: u64,
     /// The proposer's wall clock, milliseconds since 1970: state machines read no clock.
     pub proposed_at_ms: u64,
     pub command: Command,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// A number for what was asked, whatever its type, never 0: the command, or what the caller sent where the command is made
+/// of that and of what the proposer saw, as a repeat may make another command of it.
+pub fn asked(what: &impl Serialize) -> u64 {
+    let text = serde_json::to_vec(what).expect("strings, numbers and maps with string keys always encode as JSON");
+    xxh3_64(&text).max(1)
 }
 
 /// A change of cluster state. Persisted: never rename or remove a variant.
@@ -108,6 +124,10 @@ pub enum Outcome {
     Conflict {
         expected: u64,
         actual: u64,
+    },
+    /// The request id stands for another command, whose outcome says nothing about this one.
+    RequestReused {
+        request_id: String,
     },
     /// The command does not fit the present state; the text says why and what to do.
     Refused {

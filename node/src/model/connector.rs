@@ -185,7 +185,7 @@ mod tests {
         assert!(stored.starts_with(r#"{"producer.override.ssl.key.pem":"canary","#), "{stored}");
         assert_eq!(serde_json::from_str::<Config>(&stored).expect("a map"), config);
         let command = Command::CreateConnector { name: "c".to_owned(), config, target: TargetState::Running };
-        let proposal = Proposal { request_id: String::new(), proposed_at_ms: 0, command };
+        let proposal = Proposal { request_id: String::new(), proposed_at_ms: 0, asked: 0, command };
         let shown = format!("{proposal:?}");
         assert!(!shown.contains("canary") && shown.contains("sasl.password"), "{shown}");
     }

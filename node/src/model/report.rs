@@ -6,12 +6,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-pub use twinfeed_writer::report::{Role, SubscriptionReport, WriterReport};
+pub use twinfeed_writer::report::{Lines, Role, SubscriptionReport, WriterReport};
 
-use super::{
-    event::Event,
-    ids::{NodeId, WriterId},
-};
+use super::ids::{NodeId, WriterId};
 
 /// The reports of the writers that run on a node, as they change.
 pub type WriterReports = BTreeMap<WriterId, watch::Receiver<WriterReport>>;
@@ -30,14 +27,10 @@ pub struct NodeReport {
     pub applied_index: u64,
     /// By writer id.
     pub writers: BTreeMap<String, WriterReport>,
-    /// Events since the last report.
-    pub events: Vec<Event>,
-    /// Owners whose relay this node, as standby, just lost: probe them at once.
-    pub suspects: Vec<NodeId>,
 }
 
 /// A node's last report as the leader knows it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct NodeView {
     pub report: NodeReport,
     pub up: bool,
@@ -46,7 +39,7 @@ pub struct NodeView {
 }
 
 /// Everything the leader knows of the nodes, by id.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct ClusterView {
     pub leader: NodeId,
     pub nodes: BTreeMap<NodeId, NodeView>,

@@ -257,7 +257,7 @@ impl Driver {
     }
 
     async fn propose(&self, command: Command) -> Option<Outcome> {
-        let proposal = Proposal { request_id: String::new(), proposed_at_ms: wall_ms(), command };
+        let proposal = Proposal { request_id: String::new(), asked: 0, proposed_at_ms: wall_ms(), command };
         match self.handle.propose(proposal).await {
             Ok(outcome) => Some(outcome),
             Err(e) => {

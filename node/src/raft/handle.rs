@@ -37,7 +37,7 @@ use crate::{
     clock::wall_ms,
     control::State,
     model::{
-        command::{Command, Outcome, Proposal},
+        command::{Command, Outcome, Proposal, asked},
         ids::{Epoch, NodeId, WriterId},
     },
 };
@@ -93,7 +93,7 @@ impl RaftHandle {
         Ok(Started { handle, routes: service::routes(member), driver })
     }
 
-    /// Proposes a command and returns what it did. An empty `request_id` is filled in.
+    /// Proposes a command and returns what it did. An empty `request_id` and an `asked` of 0 are filled in.
     ///
     /// # Errors
     /// [`Error::NoLeader`]: nothing was done. [`Error::Unknown`]: repeat with the same request id.
@@ -101,6 +101,9 @@ impl RaftHandle {
     pub async fn propose(&self, mut proposal: Proposal) -> Result<Outcome, Error> {
         if proposal.request_id.is_empty() {
             proposal.request_id = Uuid::new_v4().to_string();
+        }
+        if proposal.asked == 0 {
+            proposal.asked = asked(&proposal.command);
         }
         let request_id = proposal.request_id.clone();
         let limit_ms = self.member.options.propose_timeout_ms;
@@ -131,8 +134,12 @@ impl RaftHandle {
     /// As [`RaftHandle::propose`]. The leader itself is refused by an outcome.
     pub async fn remove_node(&self, id: NodeId) -> Result<Outcome, Error> {
         let request_id = Uuid::new_v4().to_string();
-        let proposal =
-            Proposal { request_id: request_id.clone(), proposed_at_ms: wall_ms(), command: Command::RemoveNode { id } };
+        let proposal = Proposal {
+            request_id: request_id.clone(),
+            asked: 0,
+            proposed_at_ms: wall_ms(),
+            command: Command::RemoveNode { id },
+        };
         // Two membership entries come before the command.
         let limit_ms = self.member.options.propose_timeout_ms.saturating_mul(3);
         self.outcome(Ask::RemoveNode { id, proposal }, request_id, limit_ms).await

@@ -150,6 +150,7 @@ impl Member {
         self.make_belong(&joiner.node).await?;
         let proposal = Proposal {
             request_id: String::new(),
+            asked: 0,
             // No outcome depends on the time of this command, and there is no request id to age.
             proposed_at_ms: 0,
             command: Command::PutNode { node: joiner.node.clone() },

@@ -33,7 +33,7 @@ fn log_id(term: u64, index: u64) -> LogId {
 
 fn restart_entry(index: u64, name: &str) -> Entry {
     let command = Command::Restart { name: name.to_owned(), rolls: false };
-    let proposal = Proposal { request_id: String::new(), proposed_at_ms: 1, command };
+    let proposal = Proposal { request_id: String::new(), asked: 0, proposed_at_ms: 1, command };
     Entry { log_id: log_id(1, index), payload: EntryPayload::Normal(proposal) }
 }
 

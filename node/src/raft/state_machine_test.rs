@@ -18,7 +18,7 @@ fn open(path: &Path) -> Result<StateMachine, Error> {
 
 fn init(index: u64, name: &str) -> Entry {
     let command = Command::InitCluster { id: ClusterId(format!("id-{name}")), name: name.to_owned() };
-    let proposal = Proposal { request_id: String::new(), proposed_at_ms: 1, command };
+    let proposal = Proposal { request_id: String::new(), asked: 0, proposed_at_ms: 1, command };
     Entry { log_id: LogId::new(CommittedLeaderId::new(1, 7), index), payload: EntryPayload::Normal(proposal) }
 }
 

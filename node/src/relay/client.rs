@@ -22,6 +22,8 @@ const WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 /// A silent peer is noticed by HTTP/2 pings.
 const KEEP_ALIVE: Duration = Duration::from_millis(1_000);
 
+const WRITER_ENDED: &str = "this node's writer has ended it";
+
 /// Whose session this is and where it goes.
 #[derive(Debug, Clone)]
 pub struct Target {
@@ -41,7 +43,8 @@ pub async fn keep_connected(target: Target, offers: mpsc::Sender<Offer>, lost: i
     let mut pause = RETRY_MIN;
     loop {
         match session(&target, &offers).await {
-            Ok(()) => {
+            Ok(reason) => {
+                tracing::warn!(writer = %target.writer, epoch = %target.epoch, owner = target.owner, reason, "relay.ended");
                 lost(target.owner);
                 pause = RETRY_MIN;
             }
@@ -57,7 +60,8 @@ pub async fn keep_connected(target: Target, offers: mpsc::Sender<Offer>, lost: i
     }
 }
 
-async fn session(target: &Target, offers: &mpsc::Sender<Offer>) -> Result<(), tonic::Status> {
+/// Why a session that stood has ended; an error when it never did.
+async fn session(target: &Target, offers: &mpsc::Sender<Offer>) -> Result<String, tonic::Status> {
     let channel = connect(&target.owner_address).await?;
     let mut client = RelayServiceClient::new(channel)
         .max_decoding_message_size(target.message_bytes_max)
@@ -66,7 +70,7 @@ async fn session(target: &Target, offers: &mpsc::Sender<Offer>) -> Result<(), to
     let (to_writer, incoming) = mpsc::channel::<OwnerMessage>(SESSION_MESSAGES_MAX);
     let session = Session { incoming, outgoing };
     if offers.send(Offer::Owner { session, epoch: target.epoch }).await.is_err() {
-        return Ok(());
+        return Ok(WRITER_ENDED.to_owned());
     }
     let (writer, epoch) = (target.writer.0.clone(), target.epoch.0);
     let envelope = Envelope { cluster_id: target.cluster.0.clone(), to_node: target.owner, from_node: target.me };
@@ -79,13 +83,24 @@ async fn session(target: &Target, offers: &mpsc::Sender<Offer>) -> Result<(), to
         })
     });
     let mut inbound = client.relay(outbound).await?.into_inner();
-    while let Ok(Some(message)) = inbound.message().await {
-        let Some(message) = convert::owner_from_wire(message) else { continue };
+    loop {
+        let message = tokio::select! {
+            message = inbound.message() => message,
+            () = to_writer.closed() => return Ok(WRITER_ENDED.to_owned()),
+        };
+        let message = match message {
+            Ok(Some(message)) => message,
+            Ok(None) => return Ok("the owner has ended it".to_owned()),
+            Err(status) => return Ok(super::reason(&status)),
+        };
+        let number = message.number;
+        let Some(message) = convert::owner_from_wire(message) else {
+            return Ok(format!("message {number} of the owner is {}", super::UNKNOWN_KIND));
+        };
         if to_writer.send(message).await.is_err() {
-            break;
+            return Ok(WRITER_ENDED.to_owned());
         }
     }
-    Ok(())
 }
 
 async fn connect(address: &str) -> Result<Channel, tonic::Status> {

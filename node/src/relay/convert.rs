@@ -1,9 +1,10 @@
-//! Wire messages to values and back; pure. Both ends are of one release or its neighbour: unknown kinds are skipped.
+//! Wire messages to values and back; pure. Both ends are of one release or its neighbour. A message of a kind that this one does
+//! not know ends the session: skipping it would be a hole that nobody sees, as the next one confirms it.
 
 use twinfeed_dedup::{Ack, Fingerprint, RecordId, Resolved, SubscriptionId, ToStandby};
 use twinfeed_proto::internal::{
-    self as wire, FrameBatch, NextIndex, OwnerWelcome, PartitionOffset, RelayedFrame, ResolvedFrames, StandbyHello,
-    SubscriptionChanged, SurplusSnapshot, UnseenRecord, owner_message, standby_message,
+    self as wire, AllSent, FrameBatch, NextIndex, OwnerQuestion, OwnerWelcome, PartitionOffset, RelayedFrame,
+    ResolvedFrames, StandbyHello, SubscriptionChanged, SurplusSnapshot, UnseenRecord, owner_message, standby_message,
 };
 
 use crate::model::{
@@ -16,11 +17,12 @@ pub(super) fn standby_to_wire(
     hello: impl FnOnce(u64) -> StandbyHello,
 ) -> wire::StandbyMessage {
     use standby_message::Kind;
-    let (kind, received_through) = match message {
-        StandbyMessage::Hello { incarnation } => (Some(Kind::Hello(hello(incarnation))), 0),
-        StandbyMessage::ReceivedThrough(number) => (None, number),
+    let kind = match message {
+        StandbyMessage::Hello { incarnation } => Kind::Hello(hello(incarnation)),
+        StandbyMessage::ReceivedThrough(number) => Kind::ReceivedThrough(number),
+        StandbyMessage::AllSent { asked_at_ms } => Kind::AllSent(AllSent { asked_at_ms }),
         StandbyMessage::Subscription(subscription) => {
-            (Some(Kind::Subscription(SubscriptionChanged { subscription: subscription.unwrap_or(0) })), 0)
+            Kind::Subscription(SubscriptionChanged { subscription: subscription.unwrap_or(0) })
         }
         StandbyMessage::Frames { subscription, first_index, frames } => {
             let frames = frames
@@ -31,20 +33,23 @@ pub(super) fn standby_to_wire(
                     received_at_ns: frame.received_at_ns,
                 })
                 .collect();
-            (Some(Kind::Frames(FrameBatch { subscription, first_index, frames })), 0)
+            Kind::Frames(FrameBatch { subscription, first_index, frames })
         }
     };
-    wire::StandbyMessage { kind, received_through }
+    wire::StandbyMessage { kind: Some(kind) }
 }
 
-pub(super) fn standby_from_wire(message: wire::StandbyMessage) -> (Option<StandbyMessage>, u64) {
+/// None: of an unknown kind.
+pub(super) fn standby_from_wire(message: wire::StandbyMessage) -> Option<StandbyMessage> {
     use standby_message::Kind;
-    let value = match message.kind {
-        Some(Kind::Hello(hello)) => Some(StandbyMessage::Hello { incarnation: hello.incarnation }),
-        Some(Kind::Subscription(changed)) => {
-            Some(StandbyMessage::Subscription((changed.subscription != 0).then_some(changed.subscription)))
+    Some(match message.kind? {
+        Kind::Hello(hello) => StandbyMessage::Hello { incarnation: hello.incarnation },
+        Kind::ReceivedThrough(number) => StandbyMessage::ReceivedThrough(number),
+        Kind::AllSent(AllSent { asked_at_ms }) => StandbyMessage::AllSent { asked_at_ms },
+        Kind::Subscription(changed) => {
+            StandbyMessage::Subscription((changed.subscription != 0).then_some(changed.subscription))
         }
-        Some(Kind::Frames(batch)) => Some(StandbyMessage::Frames {
+        Kind::Frames(batch) => StandbyMessage::Frames {
             subscription: batch.subscription,
             first_index: batch.first_index,
             frames: batch
@@ -56,10 +61,8 @@ pub(super) fn standby_from_wire(message: wire::StandbyMessage) -> (Option<Standb
                     received_at_ns: frame.received_at_ns,
                 })
                 .collect(),
-        }),
-        None => None,
-    };
-    (value, message.received_through)
+        },
+    })
 }
 
 pub(super) fn owner_to_wire(message: OwnerMessage) -> wire::OwnerMessage {
@@ -68,6 +71,10 @@ pub(super) fn owner_to_wire(message: OwnerMessage) -> wire::OwnerMessage {
         OwnerMessage::Welcome { next } => {
             let next = next.into_iter().map(|(subscription, index)| NextIndex { subscription, index }).collect();
             wire::OwnerMessage { number: 0, kind: Some(Kind::Welcome(OwnerWelcome { next })) }
+        }
+        OwnerMessage::Question { asked_at_ms, subscription, behind_ms } => {
+            let question = OwnerQuestion { asked_at_ms, subscription, behind_ms };
+            wire::OwnerMessage { number: 0, kind: Some(Kind::Question(question)) }
         }
         OwnerMessage::Merge { number, committed, message } => {
             let committed =
@@ -117,6 +124,7 @@ fn ack_to_wire(ack: Ack, committed: Vec<PartitionOffset>) -> wire::Ack {
     }
 }
 
+/// None: of an unknown kind.
 pub(super) fn owner_from_wire(message: wire::OwnerMessage) -> Option<OwnerMessage> {
     use owner_message::Kind;
     let number = message.number;
@@ -124,6 +132,9 @@ pub(super) fn owner_from_wire(message: wire::OwnerMessage) -> Option<OwnerMessag
     Some(match message.kind? {
         Kind::Welcome(welcome) => {
             OwnerMessage::Welcome { next: welcome.next.into_iter().map(|n| (n.subscription, n.index)).collect() }
+        }
+        Kind::Question(OwnerQuestion { asked_at_ms, subscription, behind_ms }) => {
+            OwnerMessage::Question { asked_at_ms, subscription, behind_ms }
         }
         Kind::Surplus(surplus) => OwnerMessage::Merge {
             number,

@@ -11,6 +11,21 @@ mod server;
 pub use client::{Target, keep_connected};
 pub use server::{Accepts, Owned, Registry, RelayServer};
 
+/// What a message is that a later version has sent.
+const UNKNOWN_KIND: &str = "of a kind that this version does not know: run one version on all nodes";
+
+/// A status as one line: gRPC's own failures say most in their sources.
+fn reason(status: &tonic::Status) -> String {
+    let mut text = format!("{:?}: {}", status.code(), status.message());
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
 /// Relay messages waiting in each direction of a session. The standby retains what does not fit.
 const SESSION_MESSAGES_MAX: usize = 256;
 /// What a relay message holds besides its largest frame: further frames, resolved positions, framing. A connector whose

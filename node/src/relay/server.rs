@@ -104,15 +104,28 @@ impl RelayService for RelayServer {
             .await
             .map_err(|_| Status::unavailable(format!("writer `{writer}` is stopping")))?;
         let name = format!("relay from standby of {writer}");
+        let (refuse, refusal) = mpsc::channel(1);
         self.spawner.spawn(TaskKind::Relay, name, |stop| async move {
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = pump(inbound, to_writer) => {}
+                ended = pump(inbound, to_writer) => {
+                    let reason = match ended {
+                        Ok(reason) => reason.to_owned(),
+                        Err(status) => {
+                            let reason = super::reason(&status);
+                            // Whoever has gone away needs no answer.
+                            let _ = refuse.send(Err(status)).await;
+                            reason
+                        }
+                    };
+                    tracing::warn!(%writer, %epoch, standby = node, reason, "relay.ended");
+                }
             }
             Ok(())
         });
         let outbound = ReceiverStream::new(from_writer).map(|message| Ok(convert::owner_to_wire(message)));
-        Ok(Response::new(Box::pin(outbound)))
+        // The writer lets go of a session whose messages have ended; then the standby hears why.
+        Ok(Response::new(Box::pin(outbound.chain(ReceiverStream::new(refusal)))))
     }
 }
 
@@ -136,15 +149,22 @@ async fn first_hello(inbound: &mut Streaming<wire::StandbyMessage>) -> Result<St
     }
 }
 
-/// Hands messages to the writer until either side ends; dropping the sender tells the writer.
-async fn pump(mut inbound: Streaming<wire::StandbyMessage>, to_writer: mpsc::Sender<StandbyMessage>) {
-    while let Ok(Some(message)) = inbound.message().await {
-        let (message, received_through) = convert::standby_from_wire(message);
-        let confirmation = (received_through > 0).then_some(StandbyMessage::ReceivedThrough(received_through));
-        for message in confirmation.into_iter().chain(message) {
-            if to_writer.send(message).await.is_err() {
-                return;
-            }
+/// Hands messages to the writer until either side ends; dropping the sender tells the writer. Returns why it ended; an error
+/// is for the standby, too.
+async fn pump(
+    mut inbound: Streaming<wire::StandbyMessage>,
+    to_writer: mpsc::Sender<StandbyMessage>,
+) -> Result<&'static str, Status> {
+    loop {
+        let message = tokio::select! {
+            message = inbound.message() => message?,
+            () = to_writer.closed() => return Ok("this node's writer has ended it"),
+        };
+        let Some(message) = message else { return Ok("the standby has ended it") };
+        let message = convert::standby_from_wire(message)
+            .ok_or_else(|| Status::unimplemented(format!("a message of the standby is {}", super::UNKNOWN_KIND)))?;
+        if to_writer.send(message).await.is_err() {
+            return Ok("this node's writer has ended it");
         }
     }
 }

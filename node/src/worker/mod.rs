@@ -3,16 +3,20 @@
 //! It watches the state, asks `control::reconcile` for the difference, and starts, changes and stops writers and their
 //! relay sessions. It owns the running writers and publishes their reports. It decides nothing about assignments.
 
+mod rest;
 mod running;
 mod start;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use self::running::Running;
 pub use self::start::Settings;
+use self::{rest::Rests, running::Running};
 use crate::{
     control::{self, RoleChange, RoleSpec},
     model::{
@@ -24,8 +28,8 @@ use crate::{
     supervise::{Spawner, TaskError, TaskHandle},
 };
 
-/// A writer whose task ended by itself is started again after this.
-const RESTART_PAUSE: Duration = Duration::from_secs(1);
+/// How often is looked for writers whose task ended by itself, and for those that have rested since.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The worker of this node.
 pub struct Worker {
@@ -40,6 +44,8 @@ pub struct Worker {
     /// Writers that drain. One of the same `transactional.id` is not started before its predecessor has ended, and
     /// nobody else waits for that: a takeover of another stream must not be held up by a drain.
     stopping: BTreeMap<WriterId, TaskHandle>,
+    rests: Rests,
+    born: Instant,
     /// The last log index of this node's store when the process started: roles assigned up to it were another
     /// process's, whose memory is gone.
     memory_starts_at: u64,
@@ -68,6 +74,8 @@ impl Worker {
             reports: watch::Sender::new(WriterReports::new()),
             running: BTreeMap::new(),
             stopping: BTreeMap::new(),
+            rests: Rests::default(),
+            born: Instant::now(),
             memory_starts_at,
         }
     }
@@ -84,7 +92,7 @@ impl Worker {
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), TaskError> {
         let mut state = self.raft.state();
         let mut status = self.raft.status();
-        let mut check = tokio::time::interval(RESTART_PAUSE);
+        let mut check = tokio::time::interval(LOOK_EVERY);
         loop {
             self.reconcile().await;
             tokio::select! {
@@ -92,7 +100,7 @@ impl Worker {
                 changed = state.changed() => changed?,
                 changed = status.changed() => changed?,
                 writer = drained(&self.stopping) => drop(self.stopping.remove(&writer)),
-                _ = check.tick() => self.forget_ended(),
+                _ = check.tick() => self.look_after_ended().await,
             }
         }
         for writer in self.running.keys().cloned().collect::<Vec<_>>() {
@@ -135,10 +143,12 @@ impl Worker {
         let Some(spec) = control::role(&state, self.me, writer) else { return };
         let running = if spec.role == Role::Owner && spec.epoch.0 <= self.memory_starts_at {
             Running::waiting_for_epoch(spec)
+        } else if self.rests.rests(writer, self.now_ms()) {
+            Running::resting(spec)
         } else {
             match start::options(&self.settings, &self.raft, &self.spawner, &state, (writer, &spec)).await {
                 Ok(options) => Running::start(options, spec, &self.spawner),
-                Err(why) => Running::failed(spec, why),
+                Err(why) => Running::failed(writer, spec, why),
             }
         };
         self.running.insert(writer.clone(), running);
@@ -205,17 +215,32 @@ impl Worker {
         }
     }
 
-    /// Writers whose task ended unasked (a panic) are forgotten, so that the next comparison starts them again; as
-    /// owners under a new epoch only.
-    fn forget_ended(&mut self) {
-        for running in self.running.values_mut().filter(|running| running.has_ended()) {
-            let spec = running.spec.clone();
-            tracing::error!(epoch = %spec.epoch, "worker.writer_ended");
-            *running = match spec.role {
+    /// Writers whose task ended unasked (a panic) are started again, after a pause that grows. An owner says at once that its
+    /// memory is gone, so that its standby can take over meanwhile; it begins again under a new epoch only.
+    async fn look_after_ended(&mut self) {
+        let now_ms = self.now_ms();
+        let ended = self.running.iter().filter(|(_, running)| running.has_ended());
+        for (writer, spec) in ended.map(|(id, running)| (id.clone(), running.spec.clone())).collect::<Vec<_>>() {
+            let pause_ms = self.rests.ended(&writer, now_ms);
+            tracing::error!(%writer, epoch = %spec.epoch, role = ?spec.role, pause_ms, "worker.writer_ended");
+            self.stop(&writer);
+            // There is nothing left to drain.
+            self.stopping.remove(&writer);
+            let idle = match spec.role {
                 Role::Owner => Running::waiting_for_epoch(spec),
-                Role::Standby => Running::failed(spec, "the standby's task ended unexpectedly; see the log".to_owned()),
+                Role::Standby => Running::resting(spec),
             };
+            self.running.insert(writer, idle);
         }
+        let rested = self.running.iter().filter(|(id, running)| running.is_resting() && !self.rests.rests(id, now_ms));
+        for writer in rested.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
+            self.stop(&writer);
+            self.start(&writer).await;
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     fn publish(&self) {
@@ -234,3 +259,7 @@ async fn drained(stopping: &BTreeMap<WriterId, TaskHandle>) -> WriterId {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+#[path = "worker_test.rs"]
+mod tests;

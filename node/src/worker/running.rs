@@ -5,7 +5,7 @@ use tokio::sync::{mpsc, watch};
 use crate::{
     control::RoleSpec,
     model::{
-        ids::NodeId,
+        ids::{NodeId, WriterId},
         relay::Offer,
         report::{Role, WriterReport},
     },
@@ -53,9 +53,22 @@ impl Running {
     }
 
     /// The writer cannot run here.
-    pub(super) fn failed(spec: RoleSpec, why: String) -> Self {
-        tracing::error!(%why, "worker.failed");
+    pub(super) fn failed(writer: &WriterId, spec: RoleSpec, why: String) -> Self {
+        tracing::error!(%writer, epoch = %spec.epoch, %why, "worker.failed");
         Self::idle(spec, |report| report.failed = Some(why))
+    }
+
+    /// The writer has ended by itself and is started again when it has rested.
+    pub(super) fn resting(spec: RoleSpec) -> Self {
+        Self::idle(spec, |report| {
+            report.trouble =
+                Some("its task ended unexpectedly, see the log; it is started again within a minute".to_owned());
+        })
+    }
+
+    /// Nothing runs, and only a start changes that.
+    pub(super) fn is_resting(&self) -> bool {
+        matches!(&self.life, Life::Idle(report) if report.borrow().trouble.is_some())
     }
 
     fn idle(spec: RoleSpec, say: impl FnOnce(&mut WriterReport)) -> Self {
@@ -120,6 +133,7 @@ impl Running {
         }
     }
 
+    /// Whether its task has ended unasked.
     pub(super) fn has_ended(&self) -> bool {
         matches!(&self.life, Life::Writer { task, .. } if task.is_ended())
     }
@@ -134,6 +148,15 @@ impl Running {
             }
             Life::Idle(_) => None,
         }
+    }
+}
+
+#[cfg(test)]
+impl Running {
+    /// Puts another task in the place of the writer's.
+    pub(super) fn replace_task(&mut self, by: TaskHandle) {
+        let Life::Writer { task, .. } = &mut self.life else { panic!("nothing runs") };
+        std::mem::replace(task, by).cancel();
     }
 }
 

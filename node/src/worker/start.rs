@@ -198,7 +198,7 @@ mod tests {
             Command::CreateConnector { name: "c".to_owned(), config, target: TargetState::Running },
         ];
         for (index, command) in (1..).zip(commands) {
-            let proposal = Proposal { request_id: String::new(), proposed_at_ms: 0, command };
+            let proposal = Proposal { request_id: String::new(), proposed_at_ms: 0, asked: 0, command };
             state.apply(index, &proposal);
         }
         (raft, state)

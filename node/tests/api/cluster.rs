@@ -44,6 +44,25 @@ async fn status_and_members_show_the_cluster() {
     assert_eq!((info.node.as_str(), info.cluster_id), ("n1", status.cluster_id));
 }
 
+/// A list that is shorter than what was asked for looks complete: it says what it lacks.
+#[tokio::test]
+async fn events_that_are_not_kept_any_more_are_counted() {
+    let node = Node::start().await;
+    let mut api = node.cluster();
+    let mut first_of = async |last: i32| {
+        let request = StreamEventsRequest { last, no_follow: true, connector: "btc".into() };
+        let mut stream = api.stream_events(request).await.unwrap().into_inner();
+        stream.message().await.unwrap().unwrap().event.unwrap()
+    };
+    let gap = |epoch, connector: &str| Event { kind: "gap".into(), ..event(epoch, connector) };
+    node.events.record(gap(1, "btc"));
+    assert_eq!(first_of(1_000).await.kind, "gap");
+    (2..5_002).for_each(|epoch| node.events.record(gap(epoch, "eth")));
+    let said = first_of(1_000).await;
+    assert_eq!((said.kind.as_str(), said.attributes["losses"].as_str()), ("events.forgotten", "1001"));
+    assert_eq!(first_of(1).await.epoch, 1, "the only word of a stream outlives those of a noisy one");
+}
+
 #[tokio::test]
 async fn events_are_told_from_the_past_and_as_they_happen() {
     let node = Node::start().await;

@@ -91,6 +91,66 @@ async fn a_repeated_request_has_one_effect_and_the_first_answer() {
     refused(api.create_connector(bad).await, Code::InvalidArgument, "INVALID");
 }
 
+/// The outcome of one command is no answer to another, however harmless both are.
+#[tokio::test]
+async fn a_request_id_with_another_command_is_refused_and_nothing_is_done() {
+    let node = Node::start().await;
+    let mut api = node.connectors();
+    let id = uuid();
+    let create = CreateConnectorRequest { request_id: id.clone(), ..request("btc") };
+    api.create_connector(create.clone()).await.unwrap();
+    let reused = |answer: tonic::Status| {
+        assert!(answer.message().contains(&format!("{id} was used for another command")), "{answer:?}");
+    };
+    let other = CreateConnectorRequest { name: "eth".into(), ..create.clone() };
+    reused(api.create_connector(other).await.unwrap_err());
+    let target = TargetState::Stopped.into();
+    reused(api.create_connector(CreateConnectorRequest { initial_state: target, ..create.clone() }).await.unwrap_err());
+    let delete = DeleteConnectorRequest { name: "btc".into(), request_id: id.clone(), ..Default::default() };
+    refused(api.delete_connector(delete.clone()).await, Code::InvalidArgument, "INVALID");
+    reused(api.delete_connector(delete).await.unwrap_err());
+    let pause = PauseConnectorRequest { name: "btc".into(), request_id: id.clone() };
+    reused(api.pause_connector(pause).await.unwrap_err());
+    let connector = api.get_connector(get("btc")).await.expect("it is still there").into_inner().connector.unwrap();
+    assert_eq!(connector.target_state(), TargetState::Running);
+    refused(api.get_connector(get("eth")).await, Code::NotFound, "NOT_FOUND");
+}
+
+/// What is stored has changed since, so the same request makes another command; it is the same request still.
+#[tokio::test]
+async fn a_repeated_update_is_the_same_whatever_happened_since() {
+    let node = Node::start().await;
+    node.create("btc").await;
+    let mut api = node.connectors();
+    let mask = |key: &str| Some(FieldMask { paths: vec![format!("config.{key}")] });
+    let set = |key: &str, value: &str, request_id: String| UpdateConnectorRequest {
+        name: "btc".into(),
+        config: config(&[(key, value)]),
+        update_mask: mask(key),
+        request_id,
+        ..UpdateConnectorRequest::default()
+    };
+    let first = set("twinfeed.commit.interval.ms", "20", uuid());
+    api.update_connector(first.clone()).await.unwrap();
+    api.update_connector(set("websocket.headers", "a:b", uuid())).await.unwrap();
+    let now = api.get_connector(get("btc")).await.unwrap().into_inner().connector.unwrap();
+    let again = api.update_connector(first.clone()).await.expect("a repeat").into_inner().connector.unwrap();
+    assert_eq!(again.revision, now.revision, "it changed nothing");
+    let another = UpdateConnectorRequest { config: config(&[("twinfeed.commit.interval.ms", "30")]), ..first };
+    refused(api.update_connector(another).await, Code::InvalidArgument, "INVALID");
+    // One that creates is the same one when it is repeated and finds what it has made.
+    let upsert = UpdateConnectorRequest {
+        name: "eth".into(),
+        config: request("eth").config,
+        allow_missing: true,
+        request_id: uuid(),
+        ..UpdateConnectorRequest::default()
+    };
+    let made = api.update_connector(upsert.clone()).await.unwrap().into_inner().connector.unwrap();
+    let again = api.update_connector(upsert).await.expect("a repeat").into_inner().connector.unwrap();
+    assert_eq!(made.revision, again.revision);
+}
+
 #[tokio::test]
 async fn all_bad_fields_are_named_at_once() {
     let node = Node::start().await;

@@ -8,7 +8,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, transport::Channel};
 use tonic_types::{ErrorDetails, StatusExt};
 use twinfeed_node::{
-    api::{Admin, EventLog, Limits},
+    api::{Admin, Limits},
+    events::EventLog,
     model::{
         command::{Command, Outcome, Proposal},
         connector::NodeRecord,
@@ -108,7 +109,7 @@ impl Node {
     }
 
     async fn command(&self, command: Command) {
-        let proposal = Proposal { request_id: String::new(), proposed_at_ms: 1, command };
+        let proposal = Proposal { request_id: String::new(), asked: 0, proposed_at_ms: 1, command };
         let outcome = self.raft.propose(proposal).await.unwrap();
         assert!(matches!(outcome, Outcome::Done { .. }), "{outcome:?}");
     }

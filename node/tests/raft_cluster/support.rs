@@ -120,7 +120,7 @@ impl Node {
     }
 
     pub(crate) fn propose(&self, request_id: &str, command: Command) -> Result<Outcome, Error> {
-        let proposal = Proposal { request_id: request_id.to_owned(), proposed_at_ms: 1, command };
+        let proposal = Proposal { request_id: request_id.to_owned(), asked: 0, proposed_at_ms: 1, command };
         self.run(self.handle.propose(proposal))
     }
 
