@@ -111,7 +111,7 @@ fn redacted_headers(text: &str) -> String {
             value => vec![value],
         };
         for value in values {
-            if !value.as_str().is_some_and(|value| !is_secret_header(name, value.trim())) {
+            if value.as_str().is_none_or(|value| is_secret_header(name, value.trim())) {
                 *value = HIDDEN.into();
                 hidden = true;
             }

@@ -131,7 +131,7 @@ fn read(arguments: Arguments) -> Result<(String, Config), Error> {
         several => drop(put("twinfeed.websocket.subscription.messages", Some(Value::from(several).to_string()))),
     }
     if let Some((key, value)) = headers(&arguments.header)? {
-        HEADER_KEYS.map(|key| config.remove(key));
+        config.retain(|key, _| !HEADER_KEYS.contains(&key.as_str()));
         config.insert(key.to_owned(), value);
     }
     config.extend(arguments.config);
