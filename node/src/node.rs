@@ -246,6 +246,7 @@ fn settings(config: &NodeConfig, metrics: &Metrics, unsent_events: mpsc::Sender<
         node: config.name.clone(),
         bootstrap: config.kafka.bootstrap.clone(),
         kafka_properties: config.kafka.properties.clone(),
+        topics: kafka::Topics::default(),
         dial: feed::DialOptions::default(),
         emit: Arc::new(move |event: Event| emit(&unsent_events, event)),
         metrics: metrics.clone(),

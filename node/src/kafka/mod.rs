@@ -14,6 +14,7 @@ mod producer;
 pub mod record;
 mod tail;
 mod topic;
+mod topics;
 
 pub use error::{Error, Retry};
 pub use options::{Options, Target, check_property};
@@ -21,3 +22,4 @@ pub use producer::{Committed, FencedProducer, Warm};
 pub use record::OutRecord;
 pub use tail::{EndOffsets, Tail, TailReader, TailRecord};
 pub use topic::{TopicCreation, TopicInfo, ensure_topic};
+pub use topics::Topics;

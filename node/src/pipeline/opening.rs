@@ -109,7 +109,7 @@ impl Warm {
         target: &kafka::Target,
     ) -> Result<Self, kafka::Error> {
         let producer = kafka::FencedProducer::warm(kafka, transactional_id, target)?;
-        let tail = kafka::TailReader::warm(kafka, &target.topic)?;
+        let tail = kafka::TailReader::warm(kafka, target)?;
         Ok(Self { producer, tail })
     }
 

@@ -166,6 +166,9 @@ impl Owner {
         for record in batch {
             let Payload { bytes, received_at_ns, charge, .. } = record.payload;
             self.in_flight.push(OutRecord {
+                // `Writer::write` knows the stream.
+                stream: 0,
+                sub_index: 0,
                 epoch: record.id.epoch,
                 sequence: record.id.sequence,
                 fingerprint: record.fingerprint.as_u128(),

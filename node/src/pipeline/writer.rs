@@ -159,6 +159,7 @@ impl Writer {
     fn write(&mut self, mut batch: Vec<OutRecord>) {
         let (wall_ms, now_ms) = (wall_ms(), self.now_ms());
         for record in &mut batch {
+            record.stream = self.options.target.stream;
             record.timestamp_ms = self.timestamps.stamp(record.timestamp_ms, wall_ms, now_ms);
         }
         if let Some(mut producer) = self.producer.take() {

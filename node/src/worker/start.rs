@@ -24,6 +24,8 @@ pub struct Settings {
     /// `host:port`, comma-separated, and librdkafka properties for all writers.
     pub bootstrap: String,
     pub kafka_properties: BTreeMap<String, String>,
+    /// What all writers ask Kafka about topics by.
+    pub topics: kafka::Topics,
     pub dial: feed::DialOptions,
     pub emit: Emit,
     pub metrics: Metrics,
@@ -62,7 +64,10 @@ pub(super) fn options(
         feed: feed::Subscription { url, spec: feed, dial: settings.dial.clone() },
         kafka,
         transactional_id: transactional_id(settings, state, writer),
-        target: kafka::Target::new(&spec.topic.name),
+        target: kafka::Target::new(
+            &spec.topic.name,
+            kafka::record::stream_id(state.cluster_id(), &connector.name, connector.created),
+        ),
         creation: kafka::TopicCreation {
             create: spec.topic.create,
             partitions: spec.topic.partitions.unwrap_or(1),
@@ -92,6 +97,8 @@ fn transactional_id(settings: &Settings, state: &State, writer: &WriterId) -> St
 /// The connector's own properties win over the node's.
 fn kafka(settings: &Settings, state: &State, spec: &ConnectorSpec) -> kafka::Options {
     let mut options = kafka::Options::new(state.cluster_id().clone(), &settings.bootstrap);
+    options.topics = settings.topics.clone();
+    options.message_bytes_max = spec.feed.message_bytes_max;
     options.properties.clone_from(&settings.kafka_properties);
     options.properties.extend(spec.producer_overrides.iter().map(|(k, v)| (k.clone(), v.clone())));
     options

@@ -8,18 +8,24 @@ use std::{
 use bytes::Bytes;
 use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier},
+    client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer as _},
     error::KafkaError,
     message::Headers as _,
+    producer::{BaseProducer, BaseRecord, Producer as _},
 };
 use twinfeed_chaos::broker::Broker;
 use twinfeed_node::{
     kafka::{
-        Committed, FencedProducer, Options, OutRecord, Target, TopicCreation, ensure_topic,
+        Committed, Error, FencedProducer, Options, OutRecord, Target, TopicCreation, ensure_topic,
         record::{HEADER_KEY, Stamp},
     },
     model::ids::ClusterId,
 };
+
+/// The stream that tests write, unless they say otherwise.
+pub(crate) const STREAM: u64 = 0x5757;
 
 /// A record as any consumer sees it.
 #[derive(Debug)]
@@ -47,13 +53,15 @@ pub(crate) fn creation(create: bool) -> TopicCreation {
 pub(crate) async fn new_topic(name: &str) -> Target {
     let topic = unique(name);
     ensure_topic(&options(), &topic, &creation(true)).await.expect("a topic");
-    Target::new(topic)
+    Target::new(topic, STREAM)
 }
 
 /// Returns `count` records of 200 bytes, with sequences from `first`.
 pub(crate) fn records(epoch: u64, first: u64, count: u64) -> Vec<OutRecord> {
     (first..first + count)
         .map(|sequence| OutRecord {
+            stream: STREAM,
+            sub_index: 0,
             epoch,
             sequence,
             fingerprint: u128::from(sequence) << 64 | u128::from(epoch),
@@ -64,6 +72,53 @@ pub(crate) fn records(epoch: u64, first: u64, count: u64) -> Vec<OutRecord> {
             payload: Bytes::from(format!("{:0>200}", format!("{epoch}/{sequence}"))),
         })
         .collect()
+}
+
+/// The same of another stream.
+pub(crate) fn records_of(stream: u64, epoch: u64, first: u64, count: u64) -> Vec<OutRecord> {
+    records(epoch, first, count).into_iter().map(|record| OutRecord { stream, ..record }).collect()
+}
+
+/// A topic of these properties.
+pub(crate) async fn topic_with(name: &str, properties: &[(&str, &str)]) -> Result<Target, Error> {
+    let topic = unique(name);
+    let mut creation = creation(true);
+    creation.properties = properties.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    ensure_topic(&options(), &topic, &creation).await.map(|_| Target::new(topic, STREAM))
+}
+
+/// Sets a property of a topic that exists.
+pub(crate) async fn alter(target: &Target, key: &str, value: &str) {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", Broker::shared().bootstrap()).create().expect("an admin client");
+    let change = AlterConfig::new(ResourceSpecifier::Topic(&target.topic)).set(key, value);
+    let results = admin.alter_configs([&change], &AdminOptions::new()).await.expect("an answer");
+    results.into_iter().for_each(|result| drop(result.expect("altered")));
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let topic = [ResourceSpecifier::Topic(&target.topic)];
+        let told = admin.describe_configs(&topic, &AdminOptions::new()).await.expect("an answer").remove(0);
+        if told.expect("told").get(key).and_then(|entry| entry.value.as_deref()) == Some(value) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{key} of {} is not changed", target.topic);
+    }
+}
+
+/// A transaction of somebody else that is open, with a record.
+pub(crate) fn open_transaction_of_another(target: &Target) -> BaseProducer {
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", Broker::shared().bootstrap())
+        .set("transactional.id", unique("another"))
+        .create()
+        .expect("a producer");
+    let patience = Duration::from_secs(10);
+    producer.init_transactions(patience).expect("init");
+    producer.begin_transaction().expect("begin");
+    let record = BaseRecord::<(), str>::to(&target.topic).payload("another's").partition(target.partition);
+    producer.send(record).map_err(|(e, _)| e).expect("send");
+    producer.flush(patience).expect("flush");
+    producer
 }
 
 /// Opens a producer after it has had time to connect, as at a standby.

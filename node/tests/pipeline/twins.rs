@@ -106,7 +106,7 @@ impl Twins {
                 dial: DialOptions::default(),
             },
             kafka: kafka::Options::new(cluster, Broker::shared().bootstrap()),
-            target: Target::new(self.topic.clone()),
+            target: Target::new(self.topic.clone(), 1),
             creation: TopicCreation { create: true, partitions: 1, replication_factor: 1, properties: BTreeMap::new() },
             merge: twinfeed_dedup::Options::default(),
             commit_interval: Duration::from_millis(10),
