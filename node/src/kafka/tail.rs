@@ -34,6 +34,14 @@ const KEEP_WARM_MS: u64 = 240_000;
 const SETTLE_PAUSE_MIN: Duration = Duration::from_millis(1);
 const SETTLE_PAUSE_MAX: Duration = Duration::from_millis(20);
 
+/// The first step back when the last records are looked for, in offsets; each further one is larger by the factor.
+const STEP_BACK: i64 = 2_048;
+const STEP_GROWTH: i64 = 8;
+/// The furthest look back, in offsets: other streams may fill a topic for a year after the last record of this one.
+const LOOK_BACK_MAX: i64 = 1_000_000;
+/// Another step back is begun only within this part of `read_ms_max`.
+const LOOK_BACK_SHARE: u32 = 4;
+
 /// A committed record of the reader's own stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TailRecord {
@@ -75,6 +83,7 @@ type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
 enum Command {
     Read(Vec<(i32, i64)>, Reply<Tail>),
+    ReadLast(usize, Reply<Tail>),
     /// Settled: once everything that is in the partition now is decided.
     EndOffsets {
         settled: bool,
@@ -120,6 +129,15 @@ impl TailReader {
         answer.await.unwrap_or(Err(Error::Closed))
     }
 
+    /// Reads the last `records` records of the stream, or all there are: backwards from the end, as far as the records of
+    /// other streams in between make it necessary, but by no more than 1,000,000 offsets and a few seconds. Otherwise like
+    /// `read`.
+    pub async fn read_last(&self, records: usize) -> Result<Tail, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::ReadLast(records, reply)).map_err(|_| Error::Closed)?;
+        answer.await.unwrap_or(Err(Error::Closed))
+    }
+
     /// Returns the end of the stream's partition, the offset after the last record and its marker, once every transaction
     /// open there now has ended, as for `read`.
     pub async fn end_offsets(&self) -> Result<Vec<(i32, i64)>, Error> {
@@ -160,8 +178,10 @@ impl Reader {
             match inbox.recv_timeout(wait) {
                 Ok(Command::Read(from, reply)) => {
                     let tail = self.with(&mut lookup, |lookup| self.read(&from, lookup));
-                    // Stops the fetchers; the next read assigns anew.
-                    drop(self.consumer.unassign());
+                    drop(reply.send(tail));
+                }
+                Ok(Command::ReadLast(records, reply)) => {
+                    let tail = self.with(&mut lookup, |lookup| self.read_last(records, lookup));
                     drop(reply.send(tail));
                 }
                 Ok(Command::EndOffsets { settled: true, reply }) => {
@@ -260,7 +280,6 @@ impl Reader {
         let deadline = self.deadline();
         let mut tail = Tail::default();
         let mut open = Vec::new();
-        let mut assignment = TopicPartitionList::new();
         for &(partition, offset) in from {
             let (first, end) = self.settled(partition, lookup, deadline)?;
             // Beyond the end only if the topic was made anew: then everything in it is newer than what was asked for.
@@ -268,19 +287,49 @@ impl Reader {
             tail.truncated |= next != offset;
             tail.next_offsets.push((partition, next));
             if next < end {
-                let added = assignment.add_partition_offset(&self.target.topic, partition, Offset::Offset(next));
-                added.map_err(|e| rejected(format!("offset {next} of partition {partition}"), e.to_string()))?;
                 open.push(Progress { partition, next, end });
             }
         }
-        if !open.is_empty() {
-            self.consumer.assign(&assignment).map_err(|e| rejected("to read the tail", e.to_string()))?;
-            self.collect(&mut tail, &mut open, deadline)?;
-        }
-        if tail.other_cluster > 0 {
-            tracing::warn!(topic = %self.target.topic, records = tail.other_cluster, "topic.other_cluster");
-        }
+        self.read_ranges(&mut tail, open, deadline)?;
+        tail.tell(&self.target.topic);
         Ok(tail)
+    }
+
+    fn read_last(&self, records: usize, lookup: &Lookup) -> Result<Tail, Error> {
+        let (began, deadline, partition) = (Instant::now(), self.deadline(), self.target.partition);
+        let (first, end) = self.settled(partition, lookup, deadline)?;
+        let (mut tail, mut start, mut step) = (Tail::default(), end, STEP_BACK);
+        let patience = Duration::from_millis(self.options.read_ms_max) / LOOK_BACK_SHARE;
+        let earliest = first.max(end - LOOK_BACK_MAX);
+        while tail.records.len() < records && start > earliest && began.elapsed() < patience {
+            let next = (start - step).max(earliest);
+            let mut before = Tail { next_offsets: vec![(partition, next)], ..Tail::default() };
+            self.read_ranges(&mut before, vec![Progress { partition, next, end: start }], deadline)?;
+            tail = before.and(tail);
+            (start, step) = (next, step * STEP_GROWTH);
+        }
+        let surplus = tail.records.len().saturating_sub(records);
+        tail.records.drain(..surplus);
+        tail.next_offsets = vec![(partition, end)];
+        tail.tell(&self.target.topic);
+        Ok(tail)
+    }
+
+    /// Adds what lies in these ranges to the tail.
+    fn read_ranges(&self, tail: &mut Tail, mut open: Vec<Progress>, deadline: Instant) -> Result<(), Error> {
+        let mut assignment = TopicPartitionList::new();
+        for Progress { partition, next, .. } in &open {
+            let added = assignment.add_partition_offset(&self.target.topic, *partition, Offset::Offset(*next));
+            added.map_err(|e| rejected(format!("offset {next} of partition {partition}"), e.to_string()))?;
+        }
+        if open.is_empty() {
+            return Ok(());
+        }
+        self.consumer.assign(&assignment).map_err(|e| rejected("to read the tail", e.to_string()))?;
+        let collected = self.collect(tail, &mut open, deadline);
+        // Stops the fetchers; the next read assigns anew.
+        drop(self.consumer.unassign());
+        collected
     }
 
     /// Polls until every partition has reached its end. The end may be a control marker, which is never delivered, so
@@ -345,6 +394,27 @@ impl Reader {
 }
 
 impl Tail {
+    /// This and what comes after it.
+    fn and(mut self, later: Self) -> Self {
+        self.records.extend(later.records);
+        Self {
+            records: self.records,
+            next_offsets: later.next_offsets,
+            foreign: self.foreign + later.foreign,
+            other_cluster: self.other_cluster + later.other_cluster,
+            other_stream: self.other_stream + later.other_stream,
+            epoch_max: self.epoch_max.max(later.epoch_max),
+            received_at_ns_max: self.received_at_ns_max.max(later.received_at_ns_max),
+            truncated: self.truncated || later.truncated,
+        }
+    }
+
+    fn tell(&self, topic: &str) {
+        if self.other_cluster > 0 {
+            tracing::warn!(topic, records = self.other_cluster, "topic.other_cluster");
+        }
+    }
+
     fn add(&mut self, message: &BorrowedMessage<'_>, (cluster, stream): (u32, u64)) {
         let header = message.headers().and_then(|headers| headers.iter().find(|header| header.key == HEADER_KEY));
         let Some(stamp) = header.and_then(|header| header.value).and_then(Stamp::decode) else {

@@ -173,10 +173,12 @@ impl Lookup {
 
     /// The topic's rules; `None` if Kafka does not tell them, as it needs a right (DescribeConfigs) that nothing else does.
     pub(super) fn rules(&self, topic: &str, deadline: Instant) -> Option<Rules> {
-        let within = left(deadline).min(Duration::from_millis(RULES_MS_MAX));
+        let deadline = deadline.min(Instant::now() + Duration::from_millis(RULES_MS_MAX));
+        let leader = self.leader(topic, deadline)?;
         let told = self.wait_for(async {
             let topic = [ResourceSpecifier::Topic(topic)];
-            self.admin.describe_configs(&topic, &admin_options(within)).await
+            // Else it would go to the controller, and wait for one.
+            self.admin.describe_configs(&topic, &admin_options(left(deadline)).broker_id(leader)).await
         });
         let told = told.map(|told| told.map(|resources| resources.into_iter().next()));
         match told {
@@ -186,6 +188,13 @@ impl Lookup {
                 None
             }
         }
+    }
+
+    /// A broker that leads one of the topic's partitions, and so lives.
+    fn leader(&self, topic: &str, deadline: Instant) -> Option<i32> {
+        let metadata = self.ask(|within| self.consumer.fetch_metadata(Some(topic), within), deadline).ok()?;
+        let found = metadata.topics().iter().find(|t| t.name() == topic)?;
+        found.partitions().iter().map(|partition| partition.leader()).find(|leader| *leader >= 0)
     }
 
     pub(super) fn create_topic(&self, topic: &str, creation: &TopicCreation, deadline: Instant) -> Result<(), Error> {

@@ -102,6 +102,28 @@ async fn records_of_other_streams_are_skipped_and_counted() {
     assert_eq!((tail.records.len(), tail.other_stream, tail.epoch_max), (200, 10, 90));
 }
 
+/// A quiet connector beside a busy one: its last record is far back, by offsets.
+#[tokio::test]
+async fn the_last_records_of_a_stream_are_found_behind_those_of_others() {
+    let target = new_topic("quiet").await;
+    open(&unique("writer"), &target).await.write(records(4, 1, 10)).await.expect("write");
+    let reader = TailReader::warm(&options(), &target).expect("warm");
+    let near = reader.read_last(3).await.expect("tail");
+    assert_eq!(near.records.iter().map(|record| record.sequence).collect::<Vec<_>>(), [8, 9, 10]);
+    let neighbour = Target { stream: 8, ..target.clone() };
+    let mut busy = Steady::open(&neighbour).await;
+    for first in [1, 15_001] {
+        busy.write(records_of(8, 90, first, 15_000)).await;
+    }
+    for wanted in [1, 5, 10, 11] {
+        let tail = reader.read_last(wanted).await.expect("tail");
+        let read: Vec<u64> = tail.records.iter().map(|record| record.sequence).collect();
+        assert_eq!(read, (1..=10).skip(10_usize.saturating_sub(wanted)).collect::<Vec<_>>());
+        assert_eq!((tail.epoch_max, tail.next_offsets), (4, reader.end_offsets().await.expect("end offsets")));
+        assert_eq!(tail.other_stream, 30_000);
+    }
+}
+
 /// Nothing can be read behind an open transaction. With several streams in a partition one is open nearly always.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_predecessor_committed_behind_another_streams_open_transaction_is_read() {
