@@ -481,6 +481,6 @@ fn refused_record(record: &OutRecord, topic: &str, why: String) -> Error {
 }
 
 /// Starts a detached thread; returns whether it runs.
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> bool {
+pub(super) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> bool {
     thread::Builder::new().name(name.to_owned()).spawn(body).is_ok()
 }

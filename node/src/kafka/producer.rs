@@ -179,26 +179,37 @@ impl Warm {
     }
 }
 
-impl Door {
-    /// Asks how much the topic takes, and replaces objects that would make larger batches. That a topic can take nothing
-    /// shows at the first write.
-    fn fit(&self, (first, second): (&mut Client, &mut Client), within: Duration) -> Result<(), Error> {
-        let (options, topic) = (&self.options, self.target.topic.as_str());
-        options.topics.look(options, topic, within);
-        for client in [first, second] {
+/// What a standby keeps connected.
+struct Prepared {
+    first: Client,
+    second: Client,
+    /// Of the last time that all were connected.
+    round_trip: Option<Duration>,
+}
+
+impl Prepared {
+    /// Connects, asks how much the topic takes, and replaces objects that would make larger batches. That a topic can take
+    /// nothing shows at the first write.
+    fn connect(&mut self, door: &Door, within: Duration) -> Result<Duration, Error> {
+        self.first.connect(within)?;
+        self.second.connect(within)?;
+        let (options, topic) = (&door.options, door.target.topic.as_str());
+        options.topics.look(options, &door.target, within);
+        for client in [&mut self.first, &mut self.second] {
             if options.batch_bytes(topic) < client.batch_bytes() {
-                *client = Client::create(options, &self.transactional_id, &self.target)?;
+                *client = Client::create(options, &door.transactional_id, &door.target)?;
                 client.connect(within)?;
             }
         }
-        Ok(())
+        self.second.round_trip(within)
     }
 }
 
 /// The life of a producer: warm, opened, writing. It ends with its handle, or with the first outcome that finishes it.
-fn run(door: &Door, mut clients: (Client, Client), inbox: &Receiver<Command>, connected: &AtomicBool) {
-    let Some((reply, round_trip)) = stay_warm(door, &mut clients, inbox, connected) else { return };
-    let (first, second) = clients;
+fn run(door: &Door, (first, second): (Client, Client), inbox: &Receiver<Command>, connected: &AtomicBool) {
+    let mut prepared = Prepared { first, second, round_trip: None };
+    let Some(reply) = stay_warm(door, &mut prepared, inbox, connected) else { return };
+    let Prepared { first, second, round_trip } = prepared;
     match open(door, round_trip, first, second) {
         // A caller that no longer waits gets no producer: nobody would close it.
         Ok(mut client) if !reply.is_closed() => {
@@ -216,30 +227,27 @@ fn run(door: &Door, mut clients: (Client, Client), inbox: &Receiver<Command>, co
     }
 }
 
-/// Keeps both objects connected until the order to open comes; `None` when the handle is gone. Returns the last round
-/// trip's duration if both are connected.
+/// Keeps all connected until the order to open comes; `None` when the handle is gone.
 fn stay_warm(
     door: &Door,
-    (first, second): &mut (Client, Client),
+    prepared: &mut Prepared,
     inbox: &Receiver<Command>,
     told: &AtomicBool,
-) -> Option<(Reply<usize>, Option<Duration>)> {
+) -> Option<Reply<usize>> {
     let mut wait = Duration::ZERO;
-    let mut round_trip = None;
     loop {
         match inbox.recv_timeout(wait) {
-            Ok(Command::Open(reply)) => return Some((reply, round_trip)),
+            Ok(Command::Open(reply)) => return Some(reply),
             // No handle can write before it is open.
             Ok(Command::Write(_, reply)) => drop(reply.send(Err(Error::Closed))),
             Err(RecvTimeoutError::Disconnected) => return None,
             Err(RecvTimeoutError::Timeout) => {
-                let within = Duration::from_millis(CONNECT_MS_MAX);
-                let connected = first.connect(within).and_then(|()| second.connect(within));
-                let connected = connected.and_then(|()| door.fit((&mut *first, &mut *second), within));
-                let connected = connected.and_then(|()| second.round_trip(within));
-                round_trip = connected.inspect_err(|error| tracing::debug!(%error, "producer is not warm yet")).ok();
-                told.store(round_trip.is_some(), Ordering::Relaxed);
-                wait = Duration::from_millis(if round_trip.is_some() { KEEP_WARM_MS } else { CONNECT_BACKOFF_MS });
+                let connected = prepared.connect(door, Duration::from_millis(CONNECT_MS_MAX));
+                let connected = connected.inspect_err(|error| tracing::debug!(%error, "producer is not warm yet"));
+                prepared.round_trip = connected.ok();
+                let is_warm = prepared.round_trip.is_some();
+                told.store(is_warm, Ordering::Relaxed);
+                wait = Duration::from_millis(if is_warm { KEEP_WARM_MS } else { CONNECT_BACKOFF_MS });
             }
         }
     }

@@ -3,7 +3,6 @@
 //! nothing: records come back as they were stamped.
 
 use std::{
-    sync::Arc,
     sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
     thread,
     time::{Duration, Instant},
@@ -172,20 +171,18 @@ struct Progress {
 impl Reader {
     fn run(&self, inbox: &Receiver<Command>) {
         let mut wait = Duration::ZERO;
-        // Kept for as long as this reader lives, so that it is connected when it is needed.
-        let mut lookup = None;
         loop {
             match inbox.recv_timeout(wait) {
                 Ok(Command::Read(from, reply)) => {
-                    let tail = self.with(&mut lookup, |lookup| self.read(&from, lookup));
+                    let tail = self.with(|lookup| self.read(&from, lookup));
                     drop(reply.send(tail));
                 }
                 Ok(Command::ReadLast(records, reply)) => {
-                    let tail = self.with(&mut lookup, |lookup| self.read_last(records, lookup));
+                    let tail = self.with(|lookup| self.read_last(records, lookup));
                     drop(reply.send(tail));
                 }
                 Ok(Command::EndOffsets { settled: true, reply }) => {
-                    let ends = self.with(&mut lookup, |lookup| {
+                    let ends = self.with(|lookup| {
                         let deadline = self.deadline();
                         self.check_topic(deadline)?;
                         Ok(vec![(self.target.partition, self.settled(self.target.partition, lookup, deadline)?.1)])
@@ -199,7 +196,7 @@ impl Reader {
                     let (topic, partition) = (self.target.topic.as_str(), self.target.partition);
                     let connected = self
                         .ends(deadline)
-                        .and_then(|_| self.with(&mut lookup, |lookup| lookup.log_end(topic, partition, deadline)));
+                        .and_then(|_| self.with(|lookup| lookup.log_end(topic, partition, deadline)));
                     let connected = connected.inspect_err(|error| tracing::debug!(%error, "reader is not warm yet"));
                     wait = Duration::from_millis(if connected.is_ok() { KEEP_WARM_MS } else { CONNECT_BACKOFF_MS });
                 }
@@ -207,22 +204,10 @@ impl Reader {
         }
     }
 
-    /// Asks by the node's shared client, and by a new one after a failure.
-    fn with<T>(
-        &self,
-        kept: &mut Option<Arc<Lookup>>,
-        ask: impl FnOnce(&Lookup) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let lookup = match kept.take() {
-            Some(lookup) => lookup,
-            None => self.options.topics.lookup(&self.options)?,
-        };
-        let answer = ask(&lookup);
-        match answer {
-            Ok(_) => *kept = Some(lookup),
-            Err(_) => self.options.topics.failed(&lookup),
-        }
-        answer
+    /// Asks with the node's shared client at hand.
+    fn with<T>(&self, ask: impl FnOnce(&Lookup) -> Result<T, Error>) -> Result<T, Error> {
+        let lookup = self.options.topics.lookup(&self.options)?;
+        ask(&lookup).inspect_err(|_| self.options.topics.failed(&lookup))
     }
 
     fn deadline(&self) -> Instant {
@@ -257,11 +242,13 @@ impl Reader {
 
     /// The same, once the end has reached what is in the log at this call.
     fn settled(&self, partition: i32, lookup: &Lookup, deadline: Instant) -> Result<(i64, i64), Error> {
+        // The last look must have time for its answer.
+        let settled_by = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 4 * 3;
         let mut pause = SETTLE_PAUSE_MIN;
         let (first, mut end) = self.watermarks(partition, deadline)?;
         let log_end = lookup.log_end(&self.target.topic, partition, deadline)?;
         while end < log_end {
-            if Instant::now() + pause >= deadline {
+            if Instant::now() >= settled_by {
                 let why = format!(
                     "a transaction of another producer is open in partition {partition} of {} at offset {end} and hides what \
                      is behind it; kafka-transactions.sh find-hanging names it",

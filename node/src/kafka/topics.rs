@@ -7,7 +7,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -18,14 +18,17 @@ use rdkafka::{
 };
 
 use super::{
+    client::spawn,
     error::{Class, Error, Waited, class, rejected},
     events::Events,
-    options::Options,
+    options::{Options, Target},
     topic::TopicCreation,
 };
 
 /// Clients of different properties that are shared: connectors may log in as somebody else. What comes beyond is not shared.
 const SHARED_MAX: usize = 16;
+/// A client that nobody asked for so long is closed with the next question to another. A standby asks every few minutes.
+const UNUSED_MAX: Duration = Duration::from_secs(600);
 /// After a failure a client is replaced, but not a younger one: librdkafka tells the same trouble only once, so an old
 /// client would pass a refused login for one that is still refused.
 const YOUNG: Duration = Duration::from_secs(10);
@@ -50,11 +53,12 @@ struct Learned {
     at: Instant,
 }
 
-/// A client that lives as long as somebody uses it, and what it was made from.
+/// A client, and what it was made from.
 struct Shared {
     bootstrap: String,
     properties: BTreeMap<String, String>,
-    lookup: Weak<Lookup>,
+    lookup: Arc<Lookup>,
+    used: Instant,
 }
 
 /// What a topic's configuration asks of its records.
@@ -70,18 +74,17 @@ impl Topics {
     /// The client for these options, shared with whoever has the same.
     pub(super) fn lookup(&self, options: &Options) -> Result<Arc<Lookup>, Error> {
         let mut shared = lock(&self.shared);
-        shared.retain(|known| known.lookup.strong_count() > 0);
-        let same = |known: &&Shared| known.bootstrap == options.bootstrap && known.properties == options.properties;
-        if let Some(lookup) = shared.iter().find(same).and_then(|known| known.lookup.upgrade()) {
-            return Ok(lookup);
+        let now = Instant::now();
+        let same = |known: &&mut Shared| known.bootstrap == options.bootstrap && known.properties == options.properties;
+        if let Some(known) = shared.iter_mut().find(same) {
+            known.used = now;
+            return Ok(Arc::clone(&known.lookup));
         }
+        shared.retain(|known| now - known.used < UNUSED_MAX);
         let lookup = Arc::new(Lookup::create(options)?);
         if shared.len() < SHARED_MAX {
-            shared.push(Shared {
-                bootstrap: options.bootstrap.clone(),
-                properties: options.properties.clone(),
-                lookup: Arc::downgrade(&lookup),
-            });
+            let (bootstrap, properties) = (options.bootstrap.clone(), options.properties.clone());
+            shared.push(Shared { bootstrap, properties, lookup: Arc::clone(&lookup), used: now });
         }
         Ok(lookup)
     }
@@ -89,7 +92,7 @@ impl Topics {
     /// A question to this client has failed: the next one goes to a new client.
     pub(super) fn failed(&self, lookup: &Arc<Lookup>) {
         if lookup.born.elapsed() >= YOUNG {
-            lock(&self.shared).retain(|known| known.lookup.as_ptr() != Arc::as_ptr(lookup));
+            lock(&self.shared).retain(|known| !Arc::ptr_eq(&known.lookup, lookup));
         }
     }
 
@@ -107,15 +110,18 @@ impl Topics {
         known.insert(topic.to_owned(), Learned { bytes, at: Instant::now() });
     }
 
-    /// Asks how much the topic takes, unless that was said a moment ago.
-    pub(super) fn look(&self, options: &Options, topic: &str, within: Duration) {
-        let is_held = |learned: &Learned| learned.at.elapsed() < RULES_HOLD;
-        if lock(&self.batch_bytes_max).get(topic).is_some_and(is_held) {
-            return;
-        }
+    /// Asks how much the topic takes, unless that was said a moment ago, and leaves the client connected
+    /// to where a takeover asks.
+    pub(super) fn look(&self, options: &Options, target: &Target, within: Duration) {
+        let (topic, deadline) = (target.topic.as_str(), Instant::now() + within);
         // Without a client there is no producer either, and that says why.
         let Ok(lookup) = self.lookup(options) else { return };
-        if let Some(rules) = lookup.rules(topic, Instant::now() + within) {
+        if lookup.log_end(topic, target.partition, deadline).is_err() {
+            self.failed(&lookup);
+        }
+        let is_held = |learned: &Learned| learned.at.elapsed() < RULES_HOLD;
+        let held = lock(&self.batch_bytes_max).get(topic).is_some_and(is_held);
+        if let Some(rules) = (!held).then(|| lookup.rules(topic, deadline)).flatten() {
             self.learn(topic, rules.batch_bytes_max);
         }
     }
@@ -136,18 +142,26 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// One client for questions. A consumer beside the admin client, since a producer's request for metadata may create the
 /// topic that it asks about.
 pub(super) struct Lookup {
-    consumer: BaseConsumer<Events>,
-    admin: AdminClient<Events>,
+    consumer: Arc<BaseConsumer<Events>>,
+    admin: Arc<AdminClient<Events>>,
     bootstrap: String,
     born: Instant,
+}
+
+impl Drop for Lookup {
+    fn drop(&mut self) {
+        // Destroying joins threads, one of which sleeps 100 ms at a time; and this may be within a takeover.
+        let (consumer, admin) = (Arc::clone(&self.consumer), Arc::clone(&self.admin));
+        spawn("kafka-drop", move || drop((consumer, admin)));
+    }
 }
 
 impl Lookup {
     fn create(options: &Options) -> Result<Self, Error> {
         let bad = |_| rejected("the client's configuration", "see the properties passed through");
         Ok(Self {
-            consumer: options.for_topics().create_with_context(Events::default()).map_err(bad)?,
-            admin: options.for_topics().create_with_context(Events::default()).map_err(bad)?,
+            consumer: Arc::new(options.for_topics().create_with_context(Events::default()).map_err(bad)?),
+            admin: Arc::new(options.for_topics().create_with_context(Events::default()).map_err(bad)?),
             bootstrap: options.bootstrap.clone(),
             born: Instant::now(),
         })
@@ -287,7 +301,11 @@ mod tests {
         let mut other = options.clone();
         other.properties.insert("sasl.username".to_owned(), "feeds".to_owned());
         assert!(!Arc::ptr_eq(&lookup, &other.topics.lookup(&other).expect("another")));
-        assert_eq!(Arc::strong_count(&lookup), 1, "nobody keeps it alive but its users");
+        for n in 0..2 * SHARED_MAX {
+            other.properties.insert("sasl.username".to_owned(), n.to_string());
+            other.topics.lookup(&other).expect("a client");
+        }
+        assert_eq!(lock(&options.topics.shared).len(), SHARED_MAX);
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! What the tests share: options for the test broker, records, and an independent `read_committed` reader.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -18,7 +21,7 @@ use rdkafka::{
 use twinfeed_chaos::broker::Broker;
 use twinfeed_node::{
     kafka::{
-        Committed, Error, FencedProducer, Options, OutRecord, Target, TopicCreation, ensure_topic,
+        Committed, Error, FencedProducer, Options, OutRecord, Target, TopicCreation, Topics, ensure_topic,
         record::{HEADER_KEY, Stamp},
     },
     model::ids::ClusterId,
@@ -37,7 +40,9 @@ pub(crate) struct Seen {
 }
 
 pub(crate) fn options() -> Options {
-    Options::new(ClusterId("test".to_owned()), Broker::shared().bootstrap())
+    static TOPICS: LazyLock<Topics> = LazyLock::new(Topics::default);
+    let options = Options::new(ClusterId("test".to_owned()), Broker::shared().bootstrap());
+    Options { topics: TOPICS.clone(), ..options }
 }
 
 /// Returns a name that no other test of this run uses, nor an earlier run on the same broker.
@@ -47,7 +52,9 @@ pub(crate) fn unique(name: &str) -> String {
 }
 
 pub(crate) fn creation(create: bool) -> TopicCreation {
-    TopicCreation { create, partitions: 1, replication_factor: 1, properties: [].into() }
+    // The records of the tests are of 2023: a broker deletes them half a minute after its start, when it first looks.
+    let properties = [("retention.ms".to_owned(), "-1".to_owned())].into();
+    TopicCreation { create, partitions: 1, replication_factor: 1, properties }
 }
 
 pub(crate) async fn new_topic(name: &str) -> Target {
@@ -83,7 +90,7 @@ pub(crate) fn records_of(stream: u64, epoch: u64, first: u64, count: u64) -> Vec
 pub(crate) async fn topic_with(name: &str, properties: &[(&str, &str)]) -> Result<Target, Error> {
     let topic = unique(name);
     let mut creation = creation(true);
-    creation.properties = properties.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    creation.properties.extend(properties.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
     ensure_topic(&options(), &topic, &creation).await.map(|_| Target::new(topic, STREAM))
 }
 

@@ -150,7 +150,7 @@ async fn a_transaction_that_does_not_end_fails_the_tail_instead_of_hiding_its_en
     let target = new_topic("hanging").await;
     let other = open_transaction_of_another(&target);
     let mut impatient = options();
-    impatient.read_ms_max = 500;
+    impatient.read_ms_max = 2_000;
     let reader = TailReader::warm(&impatient, &target).expect("warm");
     let unknown = reader.read(&[(0, 0)]).await.expect_err("the end is not known");
     assert!(matches!(&unknown, Error::OutcomeUnknown { why } if why.contains("find-hanging")), "{unknown}");
