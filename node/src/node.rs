@@ -290,6 +290,8 @@ fn settings(config: &NodeConfig, emit: coordinator::Emit) -> Settings {
         node: config.name.clone(),
         bootstrap: config.kafka.bootstrap.clone(),
         kafka_properties: config.kafka.properties.clone(),
+        topics: kafka::Topics::default(),
+        openings: kafka::Openings::default(),
         message_bytes_max: config.limits.internal_message_bytes_max,
         dial: dial_options(config),
         emit,

@@ -296,6 +296,24 @@ fn a_lost_update_is_refused_and_no_change_makes_no_revision() {
     assert!(state.connectors().is_empty() && state.writers().is_empty());
 }
 
+/// A stream's id rests on it: the stream is the same through all changes, and another after a deletion.
+#[test]
+fn a_connector_remembers_its_creation_and_one_made_anew_has_its_own() {
+    let created = |state: &State| state.connectors().get("c").map(|connector| connector.created);
+    let mut state = assigned();
+    let first = created(&state).expect("a connector");
+    assert!(first > 0);
+    let config = Config::from([("k".to_owned(), "v".to_owned())]);
+    let update = Command::UpdateConnector { name: "c".to_owned(), config, expected_revision: 0, rolls_from: 0 };
+    run(&mut state, 6, update);
+    run(&mut state, 7, Command::SetTarget { name: "c".to_owned(), target: TargetState::Stopped });
+    assert_eq!(created(&state), Some(first));
+    run(&mut state, 8, Command::DeleteConnector { name: "c".to_owned(), expected_revision: 0 });
+    let config = Config::new();
+    run(&mut state, 9, Command::CreateConnector { name: "c".to_owned(), config, target: TargetState::Running });
+    assert_eq!(created(&state), Some(9));
+}
+
 #[test]
 fn a_newer_version_of_the_state_is_refused_by_name() {
     let error = State::from_json(br#"{"version": 2}"#).expect_err("too new");

@@ -214,7 +214,7 @@ async fn a_private_address_is_refused_where_the_node_allows_public_ones_only() {
     let server = listen().await;
     let mut public_only = subscription(&server.url, &QUICK);
     public_only.dial.addresses = AddressPolicy::PublicOnly;
-    let mut feed = Feed::start_with(public_only, 64);
+    let mut feed = Feed::start_with(public_only);
     let (reason, ..) = feed.connect_failed().await;
     assert!(reason.contains("a private or loopback address"), "{reason}");
     feed.stop().await;
@@ -227,7 +227,7 @@ async fn a_path_that_a_reference_makes_unusable_is_not_shown() {
     let url = format!("ws://127.0.0.1:1/${{file:{}/key}}", dir.path().display());
     let mut broken = subscription(&url, &QUICK);
     broken.dial.secrets = SecretSources { file_root: dir.path().into(), ..SecretSources::default() };
-    let mut feed = Feed::start_with(broken, 64);
+    let mut feed = Feed::start_with(broken);
     let (reason, ..) = feed.connect_failed().await;
     assert!(reason.contains("is no URL once its references are resolved") && !reason.contains("can ary"), "{reason}");
     feed.stop().await;

@@ -13,7 +13,7 @@ use rdkafka::{
     producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer},
 };
 use twinfeed_node::{
-    kafka::record::{HEADER_KEY, Stamp},
+    kafka::record::{HEADER_KEY, MODE_CONTENT, Stamp},
     supervise::Supervisor,
     tools::{
         feed::{self, Faults, FeedServer},
@@ -38,8 +38,20 @@ impl Topic {
     }
 
     fn write(&self, index: u64, payload: &[u8]) {
-        let stamp =
-            Stamp { epoch: 1, sequence: index, fingerprint: 0, subscription: 9, index, received_at_ns: 0, cluster: 0 };
+        let stamp = Stamp {
+            epoch: 1,
+            sequence: index,
+            fingerprint: 0,
+            subscription: 9,
+            // The first frame has number 1.
+            index: index + 1,
+            received_at_ns: 0,
+            cluster: 0,
+            stream: 5,
+            sub_index: 0,
+            accounts_from: index,
+            mode: MODE_CONTENT,
+        };
         let value = stamp.encode();
         let headers = OwnedHeaders::new().insert(Header { key: HEADER_KEY, value: Some(&value[..]) });
         let record: BaseRecord<'_, (), [u8]> = BaseRecord::to("t").payload(payload).headers(headers);
@@ -70,6 +82,7 @@ fn verify_args(topic: &Topic, feed: Option<String>) -> verify::Args {
         bootstrap: topic.cluster.bootstrap_servers(),
         topic: "t".into(),
         partition: None,
+        stream: None,
         feed,
         pattern: feed_args().pattern,
         first: 0,

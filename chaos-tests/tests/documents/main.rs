@@ -250,7 +250,7 @@ fn reads_a_header(block: &Block, kafka: &str) -> Result<()> {
     let bytes = stamp.and_then(|header| header.value).context("a record without `tf`")?;
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     let script = format!(
-        "import struct\nheader = bytes.fromhex('{hex}')\n{}\nassert version == 1 and epoch > 0 and sequence > 0, epoch\n\
+        "import struct\nheader = bytes.fromhex('{hex}')\n{}\nassert version == 2 and epoch > 0 and sequence > 0 and stream > 0, epoch\n\
          assert abs(received_ns / 1e6 - {}) < 3.6e6, received_ns",
         block.lines.join("\n"),
         record.timestamp().to_millis().context("a record without time")?

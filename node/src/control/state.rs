@@ -259,6 +259,7 @@ impl State {
             revision: stamp.log_index,
             reopened: stamp.log_index,
             configured: stamp.log_index,
+            created: stamp.log_index,
             created_at_ms: stamp.at_ms,
             updated_at_ms: stamp.at_ms,
             writer: writer.clone(),

@@ -15,24 +15,24 @@ use std::{
 };
 
 use rdkafka::{
-    error::KafkaError,
+    error::{KafkaError, RDKafkaErrorCode as Code},
     message::{Header, OwnedHeaders},
     producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig},
 };
 
 use super::{
-    error::{self, Class, Error, Waited, class, is_invalid_record, names_a_record, rejected},
-    events::{Events, Reports},
+    error::{self, Class, Error, Waited, class, is_invalid_record, is_too_large, rejected},
+    events::{Events, Reports, Undelivered},
     markers::{Sight, Span},
     options::{HIDDEN_RETRY_MS, MARKERS_MS_MAX, MESSAGE_TIMEOUT_MS, Options, Target},
-    record::{HEADER_KEY, OutRecord, STAMP_BYTES, Stamp, cluster_tag},
+    record::{HEADER_KEY, OutRecord, Stamp, cluster_tag},
+    topic::NO_KEY,
+    topics::Topics,
 };
 use crate::faults::{self, Bug, Point};
 
 /// Spins 1 ms per slice (see above), so 0.4 % of a core; bounds how long a finished client lingers.
 const POLL_SLICE_MS: u64 = 250;
-/// librdkafka's own bound on a record's framing, rounded up (rd_kafka_msg_max_wire_size, rdkafka_msg.h).
-pub(super) const FRAMING_BYTES_MAX: usize = 128 + HEADER_KEY.len() + STAMP_BYTES;
 /// Reports are due at message.timeout.ms; the rest is for the threads in between.
 const REPORTS_MS_MAX: u64 = MESSAGE_TIMEOUT_MS + 2_000;
 const ABANDON_MS_MAX: u64 = 400;
@@ -47,6 +47,9 @@ const LOOK_MS_MAX: u64 = 2_000;
 /// transaction has to keep anyway.
 const LOOK_PAUSE_MIN: Duration = Duration::from_millis(1);
 const LOOK_PAUSE_MAX: Duration = Duration::from_millis(20);
+/// How long what is open in the partition may take to end by itself: the transactions of other streams in the topic
+/// last some milliseconds, what a dead predecessor left open does not end.
+const OTHERS_MS_MAX: u64 = 100;
 
 /// A producer object. Dropping it never blocks: the object is destroyed on another thread.
 pub(super) struct Client {
@@ -54,6 +57,9 @@ pub(super) struct Client {
     target: Target,
     cluster: u32,
     bootstrap: String,
+    topics: Topics,
+    /// librdkafka puts no more into a batch, unless a record alone is larger.
+    batch_bytes: usize,
     /// Set once, to end the poller. Relaxed is enough: it orders nothing but itself.
     stop: Arc<AtomicBool>,
     polled: bool,
@@ -80,8 +86,9 @@ struct Delivered {
 impl Client {
     /// Creates the object, which starts to connect in the background.
     pub(super) fn create(options: &Options, transactional_id: &str, target: &Target) -> Result<Self, Error> {
+        let batch_bytes = options.batch_bytes(&target.topic);
         let producer: BaseProducer<Events> = options
-            .for_producer(transactional_id)
+            .for_producer(transactional_id, batch_bytes)
             .create_with_context(Events::default())
             // The text may repeat a value, and so a secret; `Options::check` has named bad properties before.
             .map_err(|_| rejected("the producer's configuration", "see the properties passed through"))?;
@@ -90,9 +97,15 @@ impl Client {
             target: target.clone(),
             cluster: cluster_tag(&options.cluster),
             bootstrap: options.bootstrap.clone(),
+            topics: options.topics.clone(),
+            batch_bytes,
             stop: Arc::new(AtomicBool::new(false)),
             polled: false,
         })
+    }
+
+    pub(super) fn batch_bytes(&self) -> usize {
+        self.batch_bytes
     }
 
     /// Connects to a broker and to the partition's leader. The connection to the transaction coordinator cannot be had
@@ -206,7 +219,7 @@ impl Client {
         definite(self.producer.commit_transaction(within).map_err(|e| error::at_commit(&e)))?;
         let answered = Instant::now();
         // librdkafka re-sends an EndTxn that timed out or lost its connection, with the same epoch and without telling
-        // (rdkafka_txnmgr.c:2231, 2316), but never sooner than this. A late first copy would end a *later* transaction
+        // (rd_kafka_txn_handle_EndTxn), but never sooner than this. A late first copy would end a *later* transaction
         // of the same producer. So a slow commit, though it is one, is the last of its producer.
         let slow = answered - committing >= Duration::from_millis(HIDDEN_RETRY_MS);
         definite(self.wait_for_markers(&spans, answered + Duration::from_millis(MARKERS_MS_MAX)))?;
@@ -224,15 +237,56 @@ impl Client {
         Ok(())
     }
 
+    /// Ends what a predecessor left open in the partition and no transaction knows of any more (`markers`): nobody could read
+    /// the tail behind it. Called once, before the first write. False: something stays open there, so it is another
+    /// producer's, or Kafka does not say.
+    pub(super) fn clear(&self, options: &Options) -> Result<bool, Error> {
+        let partition = self.target.partition;
+        let Ok(lookup) = options.topics.lookup(options) else { return Ok(false) };
+        let deadline = Instant::now() + Duration::from_millis(LOOK_MS_MAX);
+        let Ok(end) = lookup.log_end(&self.target.topic, partition, deadline) else {
+            options.topics.failed(&lookup);
+            return Ok(false);
+        };
+        if self.is_stable_to(partition, end).map_err(|e| error::before_commit(&e))? {
+            return Ok(true);
+        }
+        tracing::warn!(topic = %self.target.topic, partition, end, "producer.cleared");
+        self.producer.begin_transaction().map_err(|e| error::before_commit(&e))?;
+        self.producer.context().expect(1);
+        // Any record will do, for the marker behind it: it is never committed.
+        let out: BaseRecord<'_, (), [u8], usize> =
+            BaseRecord::with_opaque_to(&self.target.topic, 0).partition(partition).payload(&[]);
+        self.producer.send(out).map_err(|(e, _)| error::before_commit(&e))?;
+        self.producer.context().wait_until(Instant::now() + Duration::from_millis(LOOK_MS_MAX));
+        self.abort(Duration::from_millis(options.commit_ms_max))?;
+        self.is_stable_to(partition, end).map_err(|e| error::before_commit(&e))
+    }
+
     /// The own transaction is open, so the last stable offset is at its first record, unless something else is open before.
     fn is_something_open_before(&self, spans: &[Span]) -> Result<bool, Error> {
         for (partition, records) in spans {
-            let stable = self.stable_offset(*partition, Duration::from_millis(LOOK_MS_MAX));
-            if Sight::of(records, stable.map_err(|e| error::before_commit(&e))?) == Sight::Hidden {
+            if !self.is_stable_to(*partition, records.start).map_err(|e| error::before_commit(&e))? {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// Whether the last stable offset reaches `offset`, by itself and soon: transactions of other streams end.
+    fn is_stable_to(&self, partition: i32, offset: i64) -> Result<bool, KafkaError> {
+        let deadline = Instant::now() + Duration::from_millis(OTHERS_MS_MAX);
+        let mut pause = LOOK_PAUSE_MIN;
+        loop {
+            if self.stable_offset(partition, Duration::from_millis(LOOK_MS_MAX))? >= offset {
+                return Ok(true);
+            }
+            if Instant::now() >= deadline {
+                return Ok(false);
+            }
+            thread::sleep(pause);
+            pause = (pause * 2).min(LOOK_PAUSE_MAX);
+        }
     }
 
     /// Waits until the records of a committed transaction are closed. A broker that does not answer may have died between
@@ -290,23 +344,22 @@ impl Client {
         }
     }
 
+    /// The client itself does not take a record, so nothing else is to blame.
     fn undeliverable(&self, error: &KafkaError, record: &OutRecord) -> Error {
         let code = error.rdkafka_error_code();
-        self.consequence(
-            code.map_or(Class::Other, class),
-            error.to_string(),
-            code.filter(|c| names_a_record(*c)).map(|_| record),
-        )
+        if code.is_some_and(is_too_large) {
+            return refused_record(record, &self.target.topic, error.to_string());
+        }
+        self.consequence(code.map_or(Class::Other, class), error.to_string())
     }
 
-    /// Names one cause for all failed records: fencing before anything else, and of several refused records the
-    /// largest, since librdkafka fails a whole batch for one record that is too large.
+    /// Names one cause for all failed records, fencing before anything else.
     fn undelivered(&self, reports: &Reports, records: &[OutRecord]) -> Error {
         if let Some((code, why)) = self.producer.client().fatal_error() {
-            return self.consequence(class(code), why, None);
+            return self.consequence(class(code), why);
         }
         if let Some(failed) = reports.failed.iter().find(|failed| is_invalid_record(failed.code)) {
-            return Error::InvalidRecords { why: KafkaError::MessageProduction(failed.code).to_string() };
+            return self.invalid(*failed, records);
         }
         let rank = |class| match class {
             Class::Fenced => 3,
@@ -314,26 +367,72 @@ impl Client {
             Class::TopicMissing => 1,
             Class::Unreachable | Class::Other => 0,
         };
-        let size = |position: usize| records.get(position).map_or(0, |record| record.payload.len());
-        let worst = reports.failed.iter().max_by_key(|failed| (rank(class(failed.code)), size(failed.position)));
-        let Some(worst) = worst else {
+        let Some(worst) = reports.failed.iter().max_by_key(|failed| rank(class(failed.code))) else {
             return Error::Aborted { why: "a record failed without a reason".to_owned() };
         };
+        if is_too_large(worst.code) {
+            return self.too_large(reports, records);
+        }
         let why = KafkaError::MessageProduction(worst.code).to_string();
-        let why = format!("{} of {} records failed: {why}", reports.failed.len(), records.len());
-        let record = records.get(worst.position).filter(|_| names_a_record(worst.code));
-        self.consequence(class(worst.code), why, record)
+        self.consequence(
+            class(worst.code),
+            format!("{} of {} records failed: {why}", reports.failed.len(), records.len()),
+        )
+    }
+
+    /// Kafka refuses a batch for its size, not a record: only one that was alone in its batch is to blame. Otherwise the
+    /// topic's limit was not known, or is lower than when it was asked for, and the next producer makes smaller batches:
+    /// in the end each record is alone.
+    fn too_large(&self, reports: &Reports, records: &[OutRecord]) -> Error {
+        let refused = || reports.failed.iter().filter(|failed| is_too_large(failed.code));
+        let largest = refused().filter_map(|failed| records.get(failed.position)).max_by_key(|r| r.payload.len());
+        match largest {
+            Some(record) if refused().count() == 1 || record.payload.len() > self.batch_bytes => {
+                let why = "it is larger than the topic's max.message.bytes; raise that".to_owned();
+                refused_record(record, &self.target.topic, why)
+            }
+            _ => {
+                self.topics.learn(&self.target.topic, self.batch_bytes / 2);
+                let why = format!("a batch of up to {} bytes is too large for the topic", self.batch_bytes);
+                Error::Aborted { why }
+            }
+        }
+    }
+
+    /// Kafka refuses records as they are: for their timestamps, which can be bounded, or for something that stays. Of several
+    /// bad records in a batch librdkafka does not tell which; of one alone it does.
+    fn invalid(&self, failed: Undelivered, records: &[OutRecord]) -> Error {
+        let code = match records.get(failed.position) {
+            Some(record) if failed.code == Code::InvalidRecord && records.len() > 1 => self.ask_alone(record),
+            _ => Some(failed.code),
+        };
+        let why = KafkaError::MessageProduction(code.unwrap_or(failed.code)).to_string();
+        match code {
+            Some(Code::InvalidRecord) => {
+                let why = format!("{why}, and not for their timestamps; if {NO_KEY}");
+                rejected(format!("records of topic {}", self.target.topic), why)
+            }
+            _ => Error::InvalidRecords { why },
+        }
+    }
+
+    /// Begins another transaction with this record alone, never to be committed, and returns what Kafka says of it; `None`:
+    /// it takes it, or does not answer.
+    fn ask_alone(&self, record: &OutRecord) -> Option<Code> {
+        self.abort(Duration::from_millis(LOOK_MS_MAX)).ok()?;
+        self.producer.begin_transaction().ok()?;
+        self.producer.context().expect(1);
+        self.send(0, record).ok()?;
+        let reports = self.producer.context().wait_until(Instant::now() + Duration::from_millis(LOOK_MS_MAX));
+        reports.failed.first().map(|failed| failed.code)
     }
 
     /// Before EndTxn was sent nothing can have been committed, so what is neither fenced nor refused is `Aborted`.
-    fn consequence(&self, class: Class, why: String, record: Option<&OutRecord>) -> Error {
+    fn consequence(&self, class: Class, why: String) -> Error {
         match class {
             Class::Fenced => Error::Fenced { why },
             Class::TopicMissing => Error::TopicMissing { topic: self.target.topic.clone(), why },
-            Class::Rejected => match record {
-                Some(record) => refused_record(record, &self.target.topic, why),
-                None => rejected(format!("to write to topic {}", self.target.topic), why),
-            },
+            Class::Rejected => rejected(format!("to write to topic {}", self.target.topic), why),
             Class::Unreachable | Class::Other => Error::Aborted { why },
         }
     }
@@ -359,11 +458,13 @@ impl Drop for Client {
     }
 }
 
-/// Names the first record that the client would not take, before a transaction is begun for it.
-pub(super) fn check_sizes(records: &[OutRecord], bytes_max: usize, topic: &str) -> Result<(), Error> {
-    match records.iter().find(|record| record.payload.len() + FRAMING_BYTES_MAX > bytes_max) {
+/// Names the first record that client or topic would not take, before a transaction is begun for it.
+pub(super) fn check_sizes(records: &[OutRecord], record_bytes_max: usize, topic: &str) -> Result<(), Error> {
+    match records.iter().find(|record| record.payload.len() > record_bytes_max) {
         Some(record) => {
-            let limit = format!("message.max.bytes is {bytes_max}, framing included; raise it here and at the topic");
+            let limit = format!(
+                "at most {record_bytes_max} bytes fit; raise the topic's max.message.bytes, and message.max.bytes if it is set"
+            );
             Err(refused_record(record, topic, limit))
         }
         None => Ok(()),
@@ -380,6 +481,6 @@ fn refused_record(record: &OutRecord, topic: &str, why: String) -> Error {
 }
 
 /// Starts a detached thread; returns whether it runs.
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> bool {
+pub(super) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> bool {
     thread::Builder::new().name(name.to_owned()).spawn(body).is_ok()
 }

@@ -18,11 +18,9 @@ pub enum Error {
     /// The records are not in the topic and never will be by this attempt. The producer is finished.
     #[error("transaction not written ({why}); open a new producer and write the records again")]
     Aborted { why: String },
-    /// Kafka takes none of the records as they are: a timestamp is too far from its own clock, or the topic is compacted
-    /// and wants keys. They are not in the topic. The producer is finished.
-    #[error(
-        "kafka refuses records as invalid ({why}); check the clocks of nodes and brokers, and that the topic is not compacted"
-    )]
+    /// Kafka takes none of the records as they are, since a timestamp is too far from its own clock. (Records that are
+    /// invalid for anything else are `Rejected`.) They are not in the topic. The producer is finished.
+    #[error("kafka refuses records as invalid ({why}); check the clocks of nodes and brokers")]
     InvalidRecords { why: String },
     #[error("kafka at {bootstrap} did not answer within {waited_ms} ms ({why}); check address, network and brokers")]
     Unreachable { bootstrap: String, waited_ms: u64, why: String },
@@ -120,13 +118,14 @@ pub(super) fn class(code: Code) -> Class {
     }
 }
 
-/// Whether a refusal is about one record alone, which is then left out; any other would cost a record for each attempt.
-pub(super) fn names_a_record(code: Code) -> bool {
+/// Whether the refusal is about a size: of a record, or of the batch that it was in. Any other is about no record in
+/// particular, and leaving one out would cost a record for each attempt.
+pub(super) fn is_too_large(code: Code) -> bool {
     matches!(code, Code::MessageSizeTooLarge | Code::InvalidMessageSize)
 }
 
 /// Whether Kafka refuses this record as it is. librdkafka says `InvalidTimestamp` only when it is the only one of its batch,
-/// else `InvalidRecord` (rdkafka_request.c:4697).
+/// else `InvalidRecord` (rd_kafka_msgbatch_handle_Produce_result_record_errors).
 pub(super) fn is_invalid_record(code: Code) -> bool {
     matches!(code, Code::InvalidTimestamp | Code::InvalidRecord)
 }
@@ -138,7 +137,7 @@ pub(super) fn code_of(error: &KafkaError) -> Option<Code> {
 
 /// Maps the failure of a commit. `KafkaError::Flush` alone is definite: EndTxn comes after the flush, so it was not
 /// sent. Every other failure is open, even one that asks for an abort: librdkafka's own comment says of it that "the
-/// transaction will have failed locally but the EndTxn(commit) may have succeeded" (rdkafka_txnmgr.c:2158).
+/// transaction will have failed locally but the EndTxn(commit) may have succeeded" (rd_kafka_txn_handle_EndTxn).
 pub(super) fn at_commit(error: &KafkaError) -> Error {
     let why = error.to_string();
     match error {

@@ -74,6 +74,11 @@ impl Events {
         Reports { spans: board.spans, failed: board.failed, missing: board.pending }
     }
 
+    /// Returns the last trouble reported.
+    pub(super) fn trouble(&self) -> Option<(Code, String)> {
+        lock(&self.trouble).clone()
+    }
+
     /// Returns the last trouble reported, and forgets it. A refused login outlives later lesser trouble.
     pub(super) fn take_trouble(&self) -> Option<(Code, String)> {
         lock(&self.trouble).take()

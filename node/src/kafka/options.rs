@@ -7,9 +7,10 @@
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 
 use super::{
-    client::FRAMING_BYTES_MAX,
     error::{Error, rejected},
     overrides::java_security,
+    record::FRAMING_BYTES_MAX,
+    topics::Topics,
 };
 use crate::model::{connector::Config, ids::ClusterId};
 
@@ -22,12 +23,18 @@ pub(super) const MESSAGE_TIMEOUT_MS: u64 = 8_000;
 /// may begin an empty one after the commit, whose abort at the end of that life would pass for the missing marker.
 pub(super) const MARKERS_MS_MAX: u64 = TRANSACTION_TIMEOUT_MS / 2;
 const SOCKET_TIMEOUT_MS: u64 = 5_000;
-/// librdkafka re-sends a request this long after a failed attempt, less 20 % jitter (rdkafka_broker.c:2985).
+/// librdkafka re-sends a request this long after a failed attempt, less 20 % jitter (rd_kafka_broker_buf_retry).
 const RETRY_BACKOFF_MS: u64 = 500;
 /// A call that took longer may contain a hidden second attempt, whose first copy may still arrive.
 pub(super) const HIDDEN_RETRY_MS: u64 = RETRY_BACKOFF_MS * 8 / 10;
-/// librdkafka's default, and just below the broker's default limit of a batch.
-const MESSAGE_BYTES_MAX: usize = 1_000_000;
+/// The largest record, framing included, that is taken whatever is configured: librdkafka's default.
+const MESSAGE_BYTES_MIN: usize = 1_000_000;
+/// librdkafka's default `batch.size`, just below the broker's default limit of a batch.
+const BATCH_BYTES: usize = 1_000_000;
+/// librdkafka's default: how much of a partition is fetched at once.
+const PARTITION_FETCH_BYTES: usize = 1_048_576;
+/// librdkafka's default: the largest answer that is read.
+const RECEIVE_BYTES: usize = 100_000_000;
 /// Records that may wait in one producer; also the most that one write may carry.
 pub(super) const RECORDS_MAX: usize = 500_000;
 const READER_QUEUE_KBYTES_MAX: u64 = 32_768;
@@ -86,21 +93,29 @@ pub struct Options {
     pub read_ms_max: u64,
     /// How long looking up or creating a topic may take; default 10,000.
     pub topic_ms_max: u64,
-    /// Most records that a tail read returns; default 1,000,000 (about 80 bytes each).
+    /// Most records of its own stream that a tail read returns; default 1,000,000 (about 80 bytes each).
     pub tail_records_max: usize,
+    /// The largest payload to be written, in bytes; the client takes it with its framing, and never less than 1,000,000
+    /// bytes in all. A `message.max.bytes` passed through wins. Default 0.
+    pub message_bytes_max: usize,
+    /// What all writers of a node ask Kafka about topics by. Clone it into the options of each.
+    pub topics: Topics,
 }
 
-/// Where a producer's records go. All records of a stream go to one partition: Kafka orders nothing beyond it.
+/// Where a producer's records go, and whose they are. All records of a stream go to one partition: Kafka orders nothing
+/// beyond it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     pub topic: String,
     pub partition: i32,
+    /// `record::stream_id`. Other streams may write to the same partition; their records are skipped.
+    pub stream: u64,
 }
 
 impl Target {
     /// Returns partition 0 of `topic`.
-    pub fn new(topic: impl Into<String>) -> Self {
-        Self { topic: topic.into(), partition: 0 }
+    pub fn new(topic: impl Into<String>, stream: u64) -> Self {
+        Self { topic: topic.into(), partition: 0, stream }
     }
 }
 
@@ -116,6 +131,8 @@ impl Options {
             read_ms_max: 10_000,
             topic_ms_max: 10_000,
             tail_records_max: 1_000_000,
+            message_bytes_max: 0,
+            topics: Topics::default(),
         }
     }
 
@@ -128,17 +145,37 @@ impl Options {
         self.properties.iter().try_for_each(|(key, value)| check_property(key, value))
     }
 
-    /// Returns the largest payload that fits a record which the client takes, in bytes.
-    pub fn payload_bytes_max(&self) -> usize {
-        self.message_bytes_max().saturating_sub(FRAMING_BYTES_MAX)
+    /// The largest record that the client takes, framing included.
+    fn client_bytes_max(&self) -> usize {
+        self.number("message.max.bytes")
+            .unwrap_or_else(|| MESSAGE_BYTES_MIN.max(self.message_bytes_max.saturating_add(FRAMING_BYTES_MAX)))
     }
 
-    /// Returns the largest record that the client takes, in bytes.
-    pub(super) fn message_bytes_max(&self) -> usize {
-        self.properties.get("message.max.bytes").and_then(|value| value.parse().ok()).unwrap_or(MESSAGE_BYTES_MAX)
+    /// The largest payload that client and topic take. A compressed record may be larger than the topic's limit and fit:
+    /// only Kafka can tell.
+    pub(super) fn record_bytes_max(&self, topic: &str) -> usize {
+        let client = self.client_bytes_max();
+        let topic = self.topics.batch_bytes_max(topic).filter(|_| !self.is_compressed());
+        topic.map_or(client, |topic| topic.min(client)).saturating_sub(FRAMING_BYTES_MAX)
     }
 
-    pub(super) fn for_producer(&self, transactional_id: &str) -> ClientConfig {
+    /// The size of a batch, unless a record alone is larger. Kafka refuses a batch above the topic's limit, however small
+    /// its records are.
+    pub(super) fn batch_bytes(&self, topic: &str) -> usize {
+        let wanted = self.number("batch.size").unwrap_or(BATCH_BYTES);
+        self.topics.batch_bytes_max(topic).map_or(wanted, |topic| topic.min(wanted)).max(1)
+    }
+
+    fn is_compressed(&self) -> bool {
+        let codecs = ["compression.type", "compression.codec"].map(|key| self.properties.get(key));
+        codecs.into_iter().flatten().any(|codec| codec != "none")
+    }
+
+    fn number(&self, key: &str) -> Option<usize> {
+        self.properties.get(key).and_then(|value| value.parse().ok())
+    }
+
+    pub(super) fn for_producer(&self, transactional_id: &str, batch_bytes: usize) -> ClientConfig {
         let mut config = self.common(|key| !key.is_empty());
         config
             .set("transactional.id", transactional_id)
@@ -147,6 +184,8 @@ impl Options {
             .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS.to_string())
             .set("message.timeout.ms", MESSAGE_TIMEOUT_MS.to_string())
             .set("queue.buffering.max.messages", RECORDS_MAX.to_string())
+            .set("message.max.bytes", self.client_bytes_max().to_string())
+            .set("batch.size", batch_bytes.to_string())
             // A batch is complete when it is handed over: waiting for more only adds to the silence of a takeover.
             .set("linger.ms", "0")
             // A deleted topic fails its records soon instead of holding them for 30 s.
@@ -158,7 +197,15 @@ impl Options {
     /// joins or commits.
     pub(super) fn for_reader(&self) -> ClientConfig {
         let mut config = self.common(|key| !ALLOWED_FOR_PRODUCERS.contains(&key));
+        let largest = self.client_bytes_max();
+        // librdkafka fetches at least a whole record, and wants room for it and for the protocol around it.
+        let fetch = largest.max(READER_QUEUE_KBYTES_MAX as usize * 1024);
+        let receive = self.number("receive.message.max.bytes").unwrap_or(RECEIVE_BYTES).max(fetch + 1024);
         config
+            .set("message.max.bytes", largest.to_string())
+            .set("fetch.max.bytes", fetch.to_string())
+            .set("fetch.message.max.bytes", largest.max(PARTITION_FETCH_BYTES).to_string())
+            .set("receive.message.max.bytes", receive.to_string())
             .set("group.id", format!("twinfeed.{}.tail", self.cluster))
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
@@ -173,9 +220,12 @@ impl Options {
         config
     }
 
-    /// Returns the configuration for metadata and topic creation.
+    /// Returns the configuration for questions about topics and their creation. Its ends of partitions are those of the log,
+    /// behind open transactions too.
     pub(super) fn for_topics(&self) -> ClientConfig {
-        self.common(|key| !ALLOWED_FOR_PRODUCERS.contains(&key))
+        let mut config = self.common(|key| !ALLOWED_FOR_PRODUCERS.contains(&key) && key != "message.max.bytes");
+        config.set("isolation.level", "read_uncommitted").set("allow.auto.create.topics", "false");
+        config
     }
 
     fn common(&self, keep: impl Fn(&str) -> bool) -> ClientConfig {
@@ -271,13 +321,13 @@ mod tests {
     #[test]
     fn security_properties_pass_through() {
         with("security.protocol", "ssl").check().expect("a known protocol");
-        let config = with("sasl.username", "feeds").for_producer("t");
+        let config = with("sasl.username", "feeds").for_producer("t", BATCH_BYTES);
         assert_eq!(config.get("sasl.username"), Some("feeds"));
     }
 
     #[test]
     fn fixed_properties_win_over_the_pass_through() {
-        let config = with("socket.timeout.ms", "1").for_producer("t");
+        let config = with("socket.timeout.ms", "1").for_producer("t", BATCH_BYTES);
         assert_eq!(config.get("socket.timeout.ms"), Some("5000"));
     }
 
@@ -298,7 +348,41 @@ mod tests {
     #[test]
     fn producer_properties_stay_away_from_readers() {
         let options = with("compression.type", "zstd");
-        assert_eq!(options.for_producer("t").get("compression.type"), Some("zstd"));
+        assert_eq!(options.for_producer("t", BATCH_BYTES).get("compression.type"), Some("zstd"));
         assert_eq!(options.for_reader().get("compression.type"), None);
+    }
+
+    #[test]
+    fn a_frame_that_may_be_read_may_be_written_and_read_back() {
+        let mut options = Options::new(ClusterId("c".to_owned()), "127.0.0.1:1");
+        assert_eq!(options.record_bytes_max("t"), 1_000_000 - FRAMING_BYTES_MAX);
+        for bytes in [4 << 20, 128 << 20] {
+            options.message_bytes_max = bytes;
+            assert_eq!(options.record_bytes_max("t"), bytes);
+            options.for_producer("t", BATCH_BYTES).create_native_config().expect("a producer takes it");
+            let reader = options.for_reader().create::<rdkafka::consumer::BaseConsumer>();
+            reader.unwrap_or_else(|error| panic!("a reader does not take {bytes}: {error}"));
+        }
+        options.properties.insert("message.max.bytes".to_owned(), "2000".to_owned());
+        options.properties.insert("receive.message.max.bytes".to_owned(), "1000".to_owned());
+        assert_eq!(options.record_bytes_max("t"), 2_000 - FRAMING_BYTES_MAX, "whoever says so means it");
+        options.for_reader().create::<rdkafka::consumer::BaseConsumer>().expect("a reader whose answers have room");
+    }
+
+    #[test]
+    fn a_batch_and_a_record_are_never_larger_than_the_topic_takes() {
+        let mut options = Options::new(ClusterId("c".to_owned()), "127.0.0.1:1");
+        options.message_bytes_max = 4 << 20;
+        assert_eq!(options.batch_bytes("small"), BATCH_BYTES, "nothing is known of it");
+        options.topics.learn("small", 20_000);
+        options.topics.learn("large", 8 << 20);
+        assert_eq!((options.batch_bytes("small"), options.batch_bytes("large")), (20_000, BATCH_BYTES));
+        assert_eq!(options.record_bytes_max("small"), 20_000 - FRAMING_BYTES_MAX);
+        assert_eq!(options.record_bytes_max("large"), 4 << 20);
+        options.properties.insert("batch.size".to_owned(), "16000000".to_owned());
+        assert_eq!((options.batch_bytes("small"), options.batch_bytes("large")), (20_000, 8 << 20));
+        options.properties.insert("compression.type".to_owned(), "zstd".to_owned());
+        assert_eq!(options.record_bytes_max("small"), 4 << 20, "it may be smaller than it looks");
+        assert_eq!(options.batch_bytes("small"), 20_000);
     }
 }

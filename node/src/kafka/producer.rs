@@ -35,7 +35,7 @@ const PATIENCE_GROWTH: u32 = 4;
 /// Below librdkafka's 500 ms, so that giving up still beats waiting.
 const QUICK_INIT_MS_MAX: u64 = 250;
 /// Between a commit and the next begin. Back to back, AddPartitionsToTxn arrives while the coordinator still writes
-/// the commit markers, answers CONCURRENT_TRANSACTIONS, and librdkafka waits a fixed 20 ms (rdkafka_txnmgr.c:902).
+/// the commit markers, answers CONCURRENT_TRANSACTIONS, and librdkafka waits a fixed 20 ms (rd_kafka_txn_handle_AddPartitionsToTxn).
 const BREATHER: Duration = Duration::from_millis(2);
 const CONNECT_MS_MAX: u64 = 1_000;
 const CONNECT_BACKOFF_MS: u64 = 1_000;
@@ -45,7 +45,8 @@ const KEEP_WARM_MS: u64 = 240_000;
 type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
 enum Command {
-    Open(Reply<()>),
+    /// Replies with the largest payload that is taken.
+    Open(Reply<usize>),
     Write(Arc<Vec<OutRecord>>, Reply<Committed>),
 }
 
@@ -63,7 +64,6 @@ pub struct Warm {
     /// Says nothing but itself, so Relaxed is enough.
     connected: Arc<AtomicBool>,
     target: Target,
-    bytes_max: usize,
 }
 
 /// The open producer of a writer. Dropping it is `close`.
@@ -71,7 +71,7 @@ pub struct Warm {
 pub struct FencedProducer {
     commands: Sender<Command>,
     target: Target,
-    bytes_max: usize,
+    record_bytes_max: usize,
     /// False once an error or a recycle ended the producer, and while a write is in flight: a caller that drops the
     /// future of a write has given up on an outcome that it can only learn from the tail.
     usable: bool,
@@ -118,7 +118,13 @@ impl FencedProducer {
             .name("kafka-writer".to_owned())
             .spawn(move || run(&door, (first, second), &inbox, &tell))
             .map_err(|e| rejected("to start a producer thread", e.to_string()))?;
-        Ok(Warm { commands, connected, target: target.clone(), bytes_max: options.message_bytes_max() })
+        Ok(Warm { commands, connected, target: target.clone() })
+    }
+
+    /// The largest payload that client and topic take, in bytes, as far as the topic's limit could be asked for. What is
+    /// larger need not be tried: `write` refuses it without a transaction.
+    pub fn record_bytes_max(&self) -> usize {
+        self.record_bytes_max
     }
 
     /// Writes `records` in one transaction and returns when it is committed and closed, so that nothing can undo it; at most
@@ -142,7 +148,7 @@ impl FencedProducer {
         if records.len() > RECORDS_MAX {
             return Err(rejected("a write", format!("{} records in one write; at most {RECORDS_MAX}", records.len())));
         }
-        check_sizes(&records, self.bytes_max, &self.target.topic)?;
+        check_sizes(&records, self.record_bytes_max, &self.target.topic)?;
         self.usable = false;
         let (reply, outcome) = oneshot::channel();
         self.commands.send(Command::Write(records, reply)).map_err(|_| Error::Closed)?;
@@ -169,20 +175,52 @@ impl Warm {
     pub async fn open(self) -> Result<FencedProducer, Error> {
         let (reply, opened) = oneshot::channel();
         self.commands.send(Command::Open(reply)).map_err(|_| Error::Closed)?;
-        opened.await.unwrap_or(Err(Error::Closed))?;
-        Ok(FencedProducer { commands: self.commands, target: self.target, bytes_max: self.bytes_max, usable: true })
+        let record_bytes_max = opened.await.unwrap_or(Err(Error::Closed))?;
+        Ok(FencedProducer { commands: self.commands, target: self.target, record_bytes_max, usable: true })
+    }
+}
+
+/// What a standby keeps connected.
+struct Prepared {
+    first: Client,
+    second: Client,
+    /// Of the last time that all were connected.
+    round_trip: Option<Duration>,
+}
+
+impl Prepared {
+    /// Connects, asks how much the topic takes, and replaces objects that would make larger batches. That a topic can take
+    /// nothing shows at the first write.
+    fn connect(&mut self, door: &Door, within: Duration) -> Result<Duration, Error> {
+        self.first.connect(within)?;
+        self.second.connect(within)?;
+        let (options, topic) = (&door.options, door.target.topic.as_str());
+        options.topics.look(options, &door.target, within);
+        for client in [&mut self.first, &mut self.second] {
+            if options.batch_bytes(topic) < client.batch_bytes() {
+                *client = Client::create(options, &door.transactional_id, &door.target)?;
+                client.connect(within)?;
+            }
+        }
+        self.second.round_trip(within)
     }
 }
 
 /// The life of a producer: warm, opened, writing. It ends with its handle, or with the first outcome that finishes it.
 fn run(door: &Door, (first, second): (Client, Client), inbox: &Receiver<Command>, connected: &AtomicBool) {
-    let Some((reply, round_trip)) = stay_warm(&first, &second, inbox, connected) else { return };
+    let mut prepared = Prepared { first, second, round_trip: None };
+    let Some(reply) = stay_warm(door, &mut prepared, inbox, connected) else { return };
+    let Prepared { first, second, round_trip } = prepared;
     match open(door, round_trip, first, second) {
         // A caller that no longer waits gets no producer: nobody would close it.
         Ok(mut client) if !reply.is_closed() => {
             client.poll_in_background();
-            if reply.send(Ok(())).is_ok() {
-                serve(&door.options, &client, inbox);
+            let cleared = match client.clear(&door.options) {
+                Ok(cleared) => cleared,
+                Err(error) => return drop(reply.send(Err(error))),
+            };
+            if reply.send(Ok(door.options.record_bytes_max(&door.target.topic))).is_ok() {
+                serve(&door.options, &client, cleared, inbox);
             }
         }
         Ok(_) => {}
@@ -190,29 +228,27 @@ fn run(door: &Door, (first, second): (Client, Client), inbox: &Receiver<Command>
     }
 }
 
-/// Keeps both objects connected until the order to open comes; `None` when the handle is gone. Returns the last round
-/// trip's duration if both are connected.
+/// Keeps all connected until the order to open comes; `None` when the handle is gone.
 fn stay_warm(
-    first: &Client,
-    second: &Client,
+    door: &Door,
+    prepared: &mut Prepared,
     inbox: &Receiver<Command>,
     told: &AtomicBool,
-) -> Option<(Reply<()>, Option<Duration>)> {
+) -> Option<Reply<usize>> {
     let mut wait = Duration::ZERO;
-    let mut round_trip = None;
     loop {
         match inbox.recv_timeout(wait) {
-            Ok(Command::Open(reply)) => return Some((reply, round_trip)),
+            Ok(Command::Open(reply)) => return Some(reply),
             // No handle can write before it is open.
             Ok(Command::Write(_, reply)) => drop(reply.send(Err(Error::Closed))),
             Err(RecvTimeoutError::Disconnected) => return None,
             Err(RecvTimeoutError::Timeout) => {
-                let within = Duration::from_millis(CONNECT_MS_MAX);
-                let connected = first.connect(within).and_then(|()| second.connect(within));
-                let connected = connected.and_then(|()| second.round_trip(within));
-                round_trip = connected.inspect_err(|error| tracing::debug!(%error, "producer is not warm yet")).ok();
-                told.store(round_trip.is_some(), Ordering::Relaxed);
-                wait = Duration::from_millis(if round_trip.is_some() { KEEP_WARM_MS } else { CONNECT_BACKOFF_MS });
+                let connected = prepared.connect(door, Duration::from_millis(CONNECT_MS_MAX));
+                let connected = connected.inspect_err(|error| tracing::debug!(%error, "producer is not warm yet"));
+                prepared.round_trip = connected.ok();
+                let is_warm = prepared.round_trip.is_some();
+                told.store(is_warm, Ordering::Relaxed);
+                wait = Duration::from_millis(if is_warm { KEEP_WARM_MS } else { CONNECT_BACKOFF_MS });
             }
         }
     }
@@ -222,7 +258,7 @@ fn stay_warm(
 ///
 /// A predecessor that died within a transaction leaves it open. The first InitProducerId then makes the coordinator
 /// abort it and answers CONCURRENT_TRANSACTIONS; the abort is done within a few ms, but librdkafka asks again only on
-/// a fixed 500 ms timer (rdkafka_idempotence.c:398). So an object gets a little patience; after that it has done its
+/// a fixed 500 ms timer (rd_kafka_idemp_pid_timer_cb). So an object gets a little patience; after that it has done its
 /// duty as a trigger, and the next one, which has no timer running, asks at once. Two are connected in advance, which
 /// is enough for a broker at ease (15 ms in all); a slower one meets a third, made on the spot, and only then the
 /// fourth waits as long as it takes.
@@ -249,7 +285,7 @@ fn open(door: &Door, round_trip: Option<Duration>, first: Client, second: Client
             None => {
                 let client = Client::create(&door.options, &door.transactional_id, &door.target)?;
                 // Without a connection librdkafka looks for the coordinator once, and again 500 ms later
-                // (rdkafka_txnmgr.c:3051).
+                // (rd_kafka_txn_coord_query).
                 client.connect(left())?;
                 client
             }
@@ -269,10 +305,10 @@ fn open(door: &Door, round_trip: Option<Duration>, first: Client, second: Client
 }
 
 /// Writes until the handle is gone or an outcome finishes the producer.
-fn serve(options: &Options, client: &Client, inbox: &Receiver<Command>) {
+fn serve(options: &Options, client: &Client, cleared: bool, inbox: &Receiver<Command>) {
     let commit_within = Duration::from_millis(options.commit_ms_max);
     let mut may_begin_at = Instant::now();
-    let mut is_first = true;
+    let mut must_clear = !cleared;
     while let Ok(command) = inbox.recv() {
         let (records, reply) = match command {
             Command::Write(records, reply) => (records, reply),
@@ -283,7 +319,7 @@ fn serve(options: &Options, client: &Client, inbox: &Receiver<Command>) {
             }
         };
         thread::sleep(may_begin_at.saturating_duration_since(Instant::now()));
-        let outcome = if std::mem::take(&mut is_first) {
+        let outcome = if std::mem::take(&mut must_clear) {
             client.write_first(&records, commit_within)
         } else {
             client.write(&records, commit_within)

@@ -10,10 +10,15 @@ use crate::model::ids::ClusterId;
 
 /// Key of the header that every record of Twinfeed carries. Persisted: never rename.
 pub const HEADER_KEY: &str = "tf";
-/// First byte of the header. A later version only appends fields, so that older readers still find theirs.
-const VERSION: u8 = 1;
-/// Length of a version 1 header in bytes.
-pub const STAMP_BYTES: usize = 61;
+/// First byte of the header. A later version only appends fields, so that older readers still find theirs. Version 1 named
+/// no stream and is not read any more.
+const VERSION: u8 = 2;
+/// Length of a version 2 header in bytes.
+pub const STAMP_BYTES: usize = 82;
+/// librdkafka's own bound on a record's framing (rd_kafka_msg_max_wire_size), rounded up. The head of a batch fits in too.
+pub(super) const FRAMING_BYTES_MAX: usize = 128 + HEADER_KEY.len() + STAMP_BYTES;
+/// `Stamp::mode` of a fingerprint of the frame's kind and whole payload, the only one so far.
+pub const MODE_CONTENT: u8 = 0;
 
 /// The content of the header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +31,26 @@ pub struct Stamp {
     pub received_at_ns: u64,
     /// `cluster_tag` of the cluster that wrote the record.
     pub cluster: u32,
+    /// `stream_id` of the stream: epochs, sequences and occurrences count within it, and only there.
+    pub stream: u64,
+    /// Position among the records made of one message, from 0; they share a sequence.
+    pub sub_index: u32,
+    /// The first sequence that this record accounts for: what lies between it and `sequence` was filtered on purpose and is
+    /// no hole. Backwards, as a filtered message need not have a later one in its batch.
+    pub accounts_from: u64,
+    /// How `fingerprint` was made.
+    pub mode: u8,
+}
+
+/// Returns the identity of a connector's stream, by which its records are told from those of other streams in a topic.
+/// `created` is the log index that created the connector, so one that is deleted and made anew under
+/// the same name is another stream, which takes nothing of its predecessor's over.
+///
+/// 64 bits suffice: they only tell apart streams of one cluster in one topic, and among a million of these the odds that
+/// any two are equal are 3 in 100,000,000. xxh3 resists no forger; who may create connectors may write the topic anyway.
+pub fn stream_id(cluster: &ClusterId, connector: &str, created: u64) -> u64 {
+    // A cluster id holds no line break and the number comes last, so no two inputs read the same. Persisted in every record.
+    xxh3_64(format!("{cluster}\n{connector}\n{created}").as_bytes())
 }
 
 /// Returns the 32 bits by which records tell clusters apart.
@@ -44,6 +69,10 @@ impl Stamp {
             index: record.index,
             received_at_ns: record.received_at_ns,
             cluster,
+            stream: record.stream,
+            sub_index: record.sub_index,
+            accounts_from: record.sequence,
+            mode: MODE_CONTENT,
         }
     }
 
@@ -58,6 +87,10 @@ impl Stamp {
         bytes[41..49].copy_from_slice(&self.index.to_be_bytes());
         bytes[49..57].copy_from_slice(&self.received_at_ns.to_be_bytes());
         bytes[57..61].copy_from_slice(&self.cluster.to_be_bytes());
+        bytes[61..69].copy_from_slice(&self.stream.to_be_bytes());
+        bytes[69..73].copy_from_slice(&self.sub_index.to_be_bytes());
+        bytes[73..81].copy_from_slice(&self.accounts_from.to_be_bytes());
+        bytes[81] = self.mode;
         bytes
     }
 
@@ -75,6 +108,10 @@ impl Stamp {
             index: u64::from_be_bytes(take(&mut rest)?),
             received_at_ns: u64::from_be_bytes(take(&mut rest)?),
             cluster: u32::from_be_bytes(take(&mut rest)?),
+            stream: u64::from_be_bytes(take(&mut rest)?),
+            sub_index: u32::from_be_bytes(take(&mut rest)?),
+            accounts_from: u64::from_be_bytes(take(&mut rest)?),
+            mode: u8::from_be_bytes(take(&mut rest)?),
         })
     }
 }
@@ -99,6 +136,10 @@ mod tests {
         index: 0x4142_4344_4546_4748,
         received_at_ns: 0x5152_5354_5556_5758,
         cluster: 0x6162_6364,
+        stream: 0x7172_7374_7576_7778,
+        sub_index: 0x8182_8384,
+        accounts_from: 0x9192_9394_9596_9798,
+        mode: 0xa1,
     };
 
     /// Persisted: a change of these bytes makes every record already written unreadable.
@@ -107,14 +148,18 @@ mod tests {
         let hex: String = STAMP.encode().iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(
             hex,
-            "01\
+            "02\
              0102030405060708\
              1112131415161718\
              2122232425262728292a2b2c2d2e2f30\
              3132333435363738\
              4142434445464748\
              5152535455565758\
-             61626364"
+             61626364\
+             7172737475767778\
+             81828384\
+             9192939495969798\
+             a1"
         );
         assert_eq!(Stamp::decode(&STAMP.encode()), Some(STAMP));
     }
@@ -125,11 +170,33 @@ mod tests {
         assert_eq!(cluster_tag(&ClusterId("6f1c2b9e-0000-4000-8000-000000000001".to_owned())), 0xc0f8a8e0);
     }
 
+    /// Persisted: a change makes a connector take its own records for another's.
     #[test]
-    fn later_versions_stay_readable() {
+    fn golden_stream_id() {
+        let cluster = ClusterId("6f1c2b9e-0000-4000-8000-000000000001".to_owned());
+        assert_eq!(format!("{:016x}", stream_id(&cluster, "trades", 17)), "2c10469c28199599");
+    }
+
+    #[test]
+    fn a_connector_of_another_name_cluster_or_life_is_another_stream() {
+        let cluster = |name: &str| ClusterId(name.to_owned());
+        let ids = [
+            stream_id(&cluster("a"), "trades", 17),
+            stream_id(&cluster("b"), "trades", 17),
+            stream_id(&cluster("a"), "books", 17),
+            stream_id(&cluster("a"), "trades", 18),
+            stream_id(&cluster("a"), "trades\n1", 7),
+        ];
+        assert_eq!(std::collections::BTreeSet::from(ids).len(), ids.len());
+    }
+
+    #[test]
+    fn later_versions_stay_readable_and_the_first_does_not() {
         let mut bytes = STAMP.encode().to_vec();
-        bytes[0] = 2;
-        bytes.extend_from_slice(b"a field of version 2");
+        bytes[0] = 1;
+        assert_eq!(Stamp::decode(&bytes), None, "it names no stream");
+        bytes[0] = 3;
+        bytes.extend_from_slice(b"a field of version 3");
         assert_eq!(Stamp::decode(&bytes), Some(STAMP));
     }
 

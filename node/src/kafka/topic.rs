@@ -7,17 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rdkafka::{
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
-    consumer::{BaseConsumer, Consumer as _},
-    error::{KafkaError, RDKafkaErrorCode as Code},
-};
 use tokio::sync::oneshot;
 
 use super::{
-    error::{Class, Error, Waited, class, rejected},
-    events::Events,
+    error::{Error, rejected},
     options::Options,
+    topics::{Lookup, Rules},
 };
 
 const TOPIC_BYTES_MAX: usize = 249;
@@ -40,32 +35,69 @@ pub struct TopicCreation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TopicInfo {
     pub partitions: usize,
+    /// The largest payload of a record that client and topic take, in bytes.
+    pub record_bytes_max: usize,
 }
 
 /// Looks `topic` up and creates it if it is missing and may be created; bounded by `topic_ms_max`. Existing topics are
-/// taken as they are.
+/// taken as they are, unless they can never take a record of ours.
 pub async fn ensure_topic(options: &Options, topic: &str, creation: &TopicCreation) -> Result<TopicInfo, Error> {
     options.check()?;
     check_name(topic)?;
+    let (options, topic, creation) = (options.clone(), topic.to_owned(), creation.clone());
+    let (reply, answer) = oneshot::channel();
+    // librdkafka's calls block.
+    thread::Builder::new()
+        .name("kafka-topic".to_owned())
+        .spawn(move || drop(reply.send(ensure(&options, &topic, &creation))))
+        .map_err(|e| rejected("to start a thread", e.to_string()))?;
+    answer.await.unwrap_or(Err(Error::Closed))
+}
+
+fn ensure(options: &Options, topic: &str, creation: &TopicCreation) -> Result<TopicInfo, Error> {
     let deadline = Instant::now() + Duration::from_millis(options.topic_ms_max);
-    if let Some(info) = look_up(options, topic, deadline).await? {
-        return Ok(info);
+    let lookup = options.topics.lookup(options)?;
+    let found = find(&lookup, topic, creation, deadline);
+    let partitions = found.inspect_err(|_| options.topics.failed(&lookup))?;
+    if let Some(rules) = lookup.rules(topic, deadline) {
+        check_rules(topic, rules)?;
+        options.topics.learn(topic, rules.batch_bytes_max);
+    }
+    Ok(TopicInfo { partitions, record_bytes_max: options.record_bytes_max(topic) })
+}
+
+/// Returns the number of partitions of the topic, once it is there.
+fn find(lookup: &Lookup, topic: &str, creation: &TopicCreation, deadline: Instant) -> Result<usize, Error> {
+    if let Some(partitions) = lookup.partitions(topic, deadline)? {
+        return Ok(partitions);
     }
     let missing = |why: &str| Error::TopicMissing { topic: topic.to_owned(), why: why.to_owned() };
     if !creation.create {
         return Err(missing("does not exist and this connector may not create it"));
     }
-    create(options, topic, creation, deadline).await?;
+    lookup.create_topic(topic, creation, deadline)?;
     loop {
-        if let Some(info) = look_up(options, topic, deadline).await? {
-            return Ok(info);
+        if let Some(partitions) = lookup.partitions(topic, deadline)? {
+            return Ok(partitions);
         }
         if Instant::now() >= deadline {
             return Err(missing("was created but is not known to the brokers yet"));
         }
-        tokio::time::sleep(Duration::from_millis(LOOK_AGAIN_MS)).await;
+        thread::sleep(Duration::from_millis(LOOK_AGAIN_MS));
     }
 }
+
+/// Refuses a topic that takes no record without a key: trying again would change nothing.
+pub(super) fn check_rules(topic: &str, rules: Rules) -> Result<(), Error> {
+    if rules.compacted {
+        return Err(rejected(format!("topic {topic}"), NO_KEY));
+    }
+    Ok(())
+}
+
+/// Why a compacted topic is of no use, and what to do.
+pub(super) const NO_KEY: &str = "it is compacted (cleanup.policy), and takes no record without a key, which records of a \
+     feed do not have; name a topic with cleanup.policy=delete";
 
 /// Kafka's own rule for names.
 fn check_name(topic: &str) -> Result<(), Error> {
@@ -76,65 +108,6 @@ fn check_name(topic: &str) -> Result<(), Error> {
         return Err(rejected(format!("topic name {topic:?}"), why));
     }
     Ok(())
-}
-
-/// Asks for the topic's metadata on a thread of its own, since librdkafka's call blocks. A reader's metadata request,
-/// unlike a producer's, never creates the topic.
-async fn look_up(options: &Options, topic: &str, deadline: Instant) -> Result<Option<TopicInfo>, Error> {
-    let (options, topic) = (options.clone(), topic.to_owned());
-    let (reply, answer) = oneshot::channel();
-    thread::Builder::new()
-        .name("kafka-topic".to_owned())
-        .spawn(move || drop(reply.send(look_up_blocking(&options, &topic, deadline))))
-        .map_err(|e| rejected("to start a thread", e.to_string()))?;
-    answer.await.unwrap_or(Err(Error::Closed))
-}
-
-fn look_up_blocking(options: &Options, topic: &str, deadline: Instant) -> Result<Option<TopicInfo>, Error> {
-    let waited = Waited { bootstrap: &options.bootstrap, since: Instant::now() };
-    let consumer: BaseConsumer<Events> = options
-        .for_topics()
-        .create_with_context(Events::default())
-        .map_err(|_| rejected("the client's configuration", "see the properties passed through"))?;
-    let within = deadline.saturating_duration_since(Instant::now());
-    let metadata = consumer.fetch_metadata(Some(topic), within).map_err(|e| {
-        // Serves the events that carry the reason, such as a refused login.
-        while consumer.poll(Duration::ZERO).is_some() {}
-        waited.or_trouble(e.to_string(), consumer.context().take_trouble())
-    })?;
-    let Some(found) = metadata.topics().iter().find(|t| t.name() == topic) else { return Ok(None) };
-    match found.error().map(Code::from) {
-        None => Ok(Some(TopicInfo { partitions: found.partitions().len() }).filter(|info| info.partitions > 0)),
-        Some(code) if class(code) == Class::Rejected => {
-            Err(rejected(format!("to look at topic {topic}"), code.to_string()))
-        }
-        // Missing, or created a moment ago and without a leader yet.
-        Some(_) => Ok(None),
-    }
-}
-
-async fn create(options: &Options, topic: &str, creation: &TopicCreation, deadline: Instant) -> Result<(), Error> {
-    let waited = Waited { bootstrap: &options.bootstrap, since: Instant::now() };
-    let admin: AdminClient<Events> = options
-        .for_topics()
-        .create_with_context(Events::default())
-        .map_err(|_| rejected("the client's configuration", "see the properties passed through"))?;
-    let new = creation.properties.iter().fold(
-        NewTopic::new(topic, creation.partitions, TopicReplication::Fixed(creation.replication_factor)),
-        |new, (key, value)| new.set(key, value),
-    );
-    let within = Some(deadline.saturating_duration_since(Instant::now()));
-    let admin_options = AdminOptions::new().request_timeout(within).operation_timeout(within);
-    let results = admin.create_topics([&new], &admin_options).await;
-    let unanswered = |e: KafkaError| waited.or_trouble(e.to_string(), admin.inner().context().take_trouble());
-    match results.map_err(unanswered)?.into_iter().next() {
-        // Somebody else may have been faster; what is there now is looked up afterwards.
-        Some(Ok(_) | Err((_, Code::TopicAlreadyExists))) | None => Ok(()),
-        Some(Err((_, code))) if class(code) == Class::Unreachable => {
-            Err(waited.or_trouble(code.to_string(), admin.inner().context().take_trouble()))
-        }
-        Some(Err((_, code))) => Err(rejected(format!("to create topic {topic}"), code.to_string())),
-    }
 }
 
 #[cfg(test)]

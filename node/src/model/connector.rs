@@ -104,6 +104,9 @@ pub struct Connector {
     /// That of the last change of the configuration. Who runs this one or a later one only lacks a restart.
     #[serde(default)]
     pub configured: u64,
+    /// That of its creation. A connector deleted and made anew under its old name is another one, and so is its stream.
+    #[serde(default)]
+    pub created: u64,
     pub created_at_ms: u64,
     pub updated_at_ms: u64,
     pub writer: WriterId,

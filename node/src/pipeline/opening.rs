@@ -34,11 +34,7 @@ pub type Confirm =
 
 /// Records read back when a takeover has no acked offsets to start from: a best effort, as such a standby was never
 /// redundant, but it keeps most of the overlap from being written twice.
-const RECENT_RECORDS: i64 = 10_000;
-/// Offsets looked back at where no record matters but the time of the last one: commit markers take offsets, and so do
-/// the records of the transaction that died with its owner, up to 10,000.
-const LAST_OFFSETS: i64 = 20_000;
-
+const RECENT_RECORDS: usize = 10_000;
 /// Bounds a whole opening; what hangs longer is tried again from the start.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -86,7 +82,7 @@ impl Warm {
         target: &kafka::Target,
     ) -> Result<Self, kafka::Error> {
         let producer = kafka::FencedProducer::warm(kafka, transactional_id, target)?;
-        let tail = kafka::TailReader::warm(kafka, &target.topic)?;
+        let tail = kafka::TailReader::warm(kafka, target)?;
         Ok(Self { producer, tail })
     }
 
@@ -107,6 +103,8 @@ async fn sequence(options: &Options, plan: Plan, warm: Option<Warm>) -> Result<O
     if (plan.ask_first || checked_before) && !confirm().await.map_err(Error::Unconfirmed)? {
         return Err(Error::NotOwner(plan.epoch));
     }
+    let place =
+        options.openings.acquire(if plan.ask_first { kafka::Cause::Reopening } else { kafka::Cause::Takeover }).await;
     let Warm { producer, tail } = match warm {
         Some(warm) => warm,
         None => {
@@ -116,6 +114,8 @@ async fn sequence(options: &Options, plan: Plan, warm: Option<Warm>) -> Result<O
     };
     faults::pass(Point::OpeningBeforeInit).await;
     let producer = producer.open().await?;
+    // Not while the tail is read: that may wait for transactions which only another opening ends.
+    drop(place);
     faults::pass(Point::OpeningAfterInit).await;
     let confirmed = if checked_before { Ok(true) } else { confirm().await };
     match confirmed {
@@ -131,14 +131,17 @@ async fn sequence(options: &Options, plan: Plan, warm: Option<Warm>) -> Result<O
     }
     faults::pass(Point::OpeningAfterCheck).await;
     let mut offsets: Offsets = tail.end_offsets().await?.into_iter().collect();
-    let Reads { unknown_from, from } = Reads::plan(&plan.tail_from, plan.redundant, &offsets);
-    let payload_bytes_max = options.kafka.payload_bytes_max();
-    if from.is_empty() {
-        let (tail, last_received_at_ms) = (Vec::new(), None);
-        let facts = twinfeed_writer::Opened { tail, offsets, last_received_at_ms, payload_bytes_max };
-        return Ok(Opened { producer, facts });
-    }
-    let read = tail.read(&from).await?;
+    let read = match Unknown::of(&plan.tail_from, &offsets) {
+        Unknown::Nothing => kafka::Tail::default(),
+        Unknown::From(from) => tail.read(&from).await?,
+        Unknown::Last => tail.read_last(RECENT_RECORDS).await?,
+    };
+    // Where something can be missing, the time of the last record bounds the gap, however long ago it was. One that holds
+    // everything does not ask for it, as it costs a moment of silence.
+    let last_received_at_ns = match read.received_at_ns_max {
+        0 if !plan.redundant => tail.read_last(1).await?.received_at_ns_max,
+        known => known,
+    };
     offsets.extend(read.next_offsets);
     if read.truncated || read.epoch_max > plan.epoch.0 {
         tracing::error!(
@@ -147,37 +150,39 @@ async fn sequence(options: &Options, plan: Plan, warm: Option<Warm>) -> Result<O
         );
     }
     faults::pass(Point::OpeningAfterTail).await;
-    let last_received_at_ms = (read.received_at_ns_max > 0).then_some(read.received_at_ns_max / 1_000_000);
-    // Earlier ones must not be matched: a repeat would be taken for one of them.
-    let is_unknown = |record: &kafka::TailRecord| unknown_from.get(&record.partition) <= Some(&record.offset);
-    let tail = read.records.into_iter().filter(is_unknown).map(tail_record).collect();
-    Ok(Opened { producer, facts: twinfeed_writer::Opened { tail, offsets, last_received_at_ms, payload_bytes_max } })
+    let facts = twinfeed_writer::Opened {
+        tail: read.records.into_iter().map(tail_record).collect(),
+        offsets,
+        last_received_at_ms: (last_received_at_ns > 0).then_some(last_received_at_ns / 1_000_000),
+        payload_bytes_max: producer.record_bytes_max(),
+    };
+    Ok(Opened { producer, facts })
 }
 
-/// What is read of a topic.
+/// Which records of the stream may be among what this node holds. Earlier ones must not be matched: a repeat would be taken for
+/// one of them.
 #[derive(Debug, PartialEq, Eq)]
-struct Reads {
-    /// Per partition, from where on records may be among what this node holds.
-    unknown_from: Offsets,
-    /// Per partition with something to read, where reading begins.
-    from: Vec<(i32, i64)>,
+enum Unknown {
+    Nothing,
+    /// Those from these offsets on.
+    From(Vec<(i32, i64)>),
+    /// The last ones.
+    Last,
 }
 
-impl Reads {
-    /// Where something can be missing, the time of the last record bounds the gap, however long ago it was: one that holds
-    /// everything does not ask for it, as it costs a moment of silence.
-    fn plan(tail_from: &TailFrom, redundant: bool, ends: &Offsets) -> Self {
-        let recent = |end: i64| (end - RECENT_RECORDS).max(0);
-        let first = |partition: i32, end: i64| match tail_from {
-            TailFrom::End => end,
-            TailFrom::Recent => recent(end),
-            TailFrom::Offsets(acked) => acked.get(&partition).copied().unwrap_or(recent(end)),
+impl Unknown {
+    fn of(tail_from: &TailFrom, ends: &Offsets) -> Self {
+        let acked = match tail_from {
+            TailFrom::End => return Self::Nothing,
+            TailFrom::Recent => return Self::Last,
+            TailFrom::Offsets(acked) => acked,
         };
-        let unknown_from: Offsets = ends.iter().map(|(&partition, &end)| (partition, first(partition, end))).collect();
-        let begin = |start: i64, end: i64| if redundant { start } else { start.min((end - LAST_OFFSETS).max(0)) };
-        let from = unknown_from.iter().map(|(&partition, &start)| (partition, begin(start, ends[&partition])));
-        let from = from.filter(|(partition, start)| ends.get(partition) > Some(start)).collect();
-        Self { unknown_from, from }
+        let from: Option<Vec<_>> =
+            ends.iter().map(|(partition, end)| Some((*partition, *acked.get(partition)?, *end))).collect();
+        let Some(from) = from else { return Self::Last };
+        let from: Vec<_> =
+            from.into_iter().filter(|(_, start, end)| start < end).map(|(p, start, _)| (p, start)).collect();
+        if from.is_empty() { Self::Nothing } else { Self::From(from) }
     }
 }
 
@@ -208,18 +213,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_takeover_reads_what_is_unknown_and_one_that_may_lack_something_the_last_record_as_well() {
+    fn a_takeover_reads_what_is_unknown_to_it_and_nothing_else() {
         let ends = Offsets::from([(0, 50_000), (1, 7)]);
-        let acked = |first, second| TailFrom::Offsets(Offsets::from([(0, first), (1, second)]));
-        let plan = |tail_from, redundant| Reads::plan(&tail_from, redundant, &ends);
-        assert_eq!(plan(acked(49_990, 7), true).from, [(0, 49_990)], "nothing was written to the other since");
-        assert_eq!(plan(acked(50_000, 7), true).from, []);
-        let lacking = plan(acked(50_000, 7), false);
-        assert_eq!(lacking.from, [(0, 30_000), (1, 0)], "when was the last record read?");
-        assert_eq!(lacking.unknown_from, ends, "and none of them is matched");
-        assert_eq!(plan(acked(20_000, 7), false).from, [(0, 20_000), (1, 0)]);
-        assert_eq!(plan(TailFrom::Recent, true).unknown_from, Offsets::from([(0, 40_000), (1, 0)]));
-        let first_start = plan(TailFrom::End, false);
-        assert_eq!((first_start.unknown_from, first_start.from), (ends.clone(), vec![(0, 30_000), (1, 0)]));
+        let acked = |first, second| Unknown::of(&TailFrom::Offsets(Offsets::from([(0, first), (1, second)])), &ends);
+        assert_eq!(acked(49_990, 7), Unknown::From(vec![(0, 49_990)]), "nothing was written to the other since");
+        assert_eq!(acked(50_000, 7), Unknown::Nothing);
+        let half = TailFrom::Offsets(Offsets::from([(0, 50_000)]));
+        assert_eq!(Unknown::of(&half, &ends), Unknown::Last, "nothing is known of the other");
+        assert_eq!(Unknown::of(&TailFrom::Recent, &ends), Unknown::Last);
+        assert_eq!(Unknown::of(&TailFrom::End, &ends), Unknown::Nothing);
     }
 }

@@ -25,6 +25,7 @@ pub struct Options {
     pub transactional_id: String,
     pub target: kafka::Target,
     pub creation: kafka::TopicCreation,
+    pub openings: kafka::Openings,
     pub confirm: Confirm,
     pub emit: Emit,
     pub spawner: Spawner,

@@ -26,6 +26,10 @@ pub struct Settings {
     pub kafka_properties: Config,
     /// Largest message between nodes.
     pub message_bytes_max: usize,
+    /// What all writers ask Kafka about topics by.
+    pub topics: kafka::Topics,
+    /// The places of this node for openings.
+    pub openings: kafka::Openings,
     pub dial: feed::DialOptions,
     pub emit: Emit,
 }
@@ -55,6 +59,7 @@ pub(super) async fn options(
     let kafka = kafka(settings, state, &spec).await?;
     kafka.check().map_err(|error| error.to_string())?;
     let message_bytes_max = spec.feed.message_bytes_max;
+    let stream = kafka::record::stream_id(state.cluster_id(), &connector.name, connector.created);
     let feed = Arc::new(spec.feed);
     let url = match (role.line, &feed.secondary_url) {
         (Line::Secondary, Some(url)) => url.clone(),
@@ -69,6 +74,7 @@ pub(super) async fn options(
                 Redundancy::Dual => 2,
                 Redundancy::Single => 1,
             },
+            stream,
             node: settings.node.clone(),
             revision: role.revision,
             merge: faults::seeded(twinfeed_dedup::Options { span_ms: spec.dedup_span_ms, ..Default::default() }),
@@ -79,7 +85,8 @@ pub(super) async fn options(
         feed: feed::Subscription { url, spec: feed, dial: settings.dial.clone() },
         kafka,
         transactional_id: transactional_id(settings, state, writer),
-        target: kafka::Target::new(&spec.topic.name),
+        target: kafka::Target::new(&spec.topic.name, stream),
+        openings: settings.openings.clone(),
         creation: creation(&spec.topic, message_bytes_max),
         confirm: confirm(raft.clone()),
         emit: settings.emit.clone(),
@@ -106,6 +113,8 @@ fn creation(topic: &TopicSpec, message_bytes_max: usize) -> kafka::TopicCreation
 /// The connector's own properties win over the node's, with what references in them name on this node now.
 async fn kafka(settings: &Settings, state: &State, spec: &ConnectorSpec) -> Result<kafka::Options, String> {
     let mut options = kafka::Options::new(state.cluster_id().clone(), &settings.bootstrap);
+    options.topics = settings.topics.clone();
+    options.message_bytes_max = spec.feed.message_bytes_max;
     options.properties.clone_from(&settings.kafka_properties);
     let resolved = settings.dial.secrets.resolve_all(&spec.producer_overrides);
     let resolved = tokio::time::timeout(RESOLVE_TIMEOUT, resolved).await;
@@ -167,6 +176,8 @@ mod tests {
             node: "n".to_owned(),
             bootstrap: "127.0.0.1:1".to_owned(),
             kafka_properties: Config::from([("client.id".to_owned(), "node".to_owned())]),
+            topics: kafka::Topics::default(),
+            openings: kafka::Openings::default(),
             message_bytes_max: 16 << 20,
             dial: feed::DialOptions {
                 secrets: feed::SecretSources { env_prefix: "CARGO_PKG_N".to_owned(), ..Default::default() },

@@ -59,6 +59,8 @@ async fn scene(role: Role) -> Scene {
         node: "n1".into(),
         bootstrap: "127.0.0.1:1".into(),
         kafka_properties: [].into_iter().collect(),
+        topics: crate::kafka::Topics::default(),
+        openings: crate::kafka::Openings::default(),
         message_bytes_max: 68 << 20,
         dial: feed::DialOptions::default(),
         emit: std::sync::Arc::new(|_| {}),

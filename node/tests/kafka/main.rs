@@ -5,6 +5,7 @@ mod markers;
 mod outcome;
 mod producer;
 mod recovery;
+mod sizes;
 mod support;
 mod tail;
 mod throughput;

@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeSet, time::Instant};
 
-use bytes::Bytes;
 use rdkafka::{
     ClientConfig,
     producer::{BaseProducer, BaseRecord, Producer as _},
@@ -10,7 +9,7 @@ use rdkafka::{
 use twinfeed_chaos::broker::Broker;
 use twinfeed_node::kafka::{Error, FencedProducer, Options, Retry, Target};
 
-use crate::support::{Steady, new_topic, open, options, read, read_committed, records, sequences, unique};
+use crate::support::{STREAM, Steady, new_topic, open, options, read, read_committed, records, sequences, unique};
 
 #[tokio::test]
 async fn a_commit_is_visible_with_headers_timestamp_and_order() {
@@ -121,39 +120,8 @@ async fn the_last_opener_wins_whatever_its_epoch() {
 }
 
 #[tokio::test]
-async fn a_record_too_large_is_named_and_the_producer_lives_on() {
-    let target = new_topic("large").await;
-    let mut producer = open(&unique("writer"), &target).await;
-    let mut batch = records(3, 1, 5);
-    batch[2].payload = Bytes::from(vec![b'x'; 1_100_000]);
-    let refused = producer.write(batch).await.expect_err("too large for the client");
-    assert!(matches!(&refused, Error::Rejected { sequence: Some(3), .. }), "{refused}");
-    assert_eq!(refused.retry(), Retry::Never);
-    producer.write(records(3, 1, 1)).await.expect("nothing was begun for the refused batch");
-    assert_eq!(sequences(&read_committed(&target.topic)), [1]);
-}
-
-#[tokio::test]
-async fn a_record_too_large_for_the_topic_is_named_and_nothing_is_written() {
-    let topic = unique("small");
-    let mut creation = crate::support::creation(true);
-    creation.properties.insert("max.message.bytes".to_owned(), "20000".to_owned());
-    twinfeed_node::kafka::ensure_topic(&options(), &topic, &creation).await.expect("a topic");
-    let target = Target::new(topic);
-    let id = unique("writer");
-    let mut producer = open(&id, &target).await;
-    let mut batch = records(3, 1, 5);
-    batch[3].payload = Bytes::from(vec![b'x'; 30_000]);
-    let refused = producer.write(batch).await.expect_err("too large for the topic");
-    assert!(matches!(&refused, Error::Rejected { sequence: Some(4), .. }), "{refused}");
-    let mut next = open(&id, &target).await;
-    next.write(records(4, 1, 1)).await.expect("a new producer writes");
-    assert_eq!(sequences(&read_committed(&target.topic)), [1]);
-}
-
-#[tokio::test]
 async fn a_missing_topic_is_named_when_the_producer_is_opened() {
-    let target = Target::new(unique("never-created"));
+    let target = Target::new(unique("never-created"), STREAM);
     let warm = FencedProducer::warm(&options(), &unique("writer"), &target).expect("warm");
     let missing = warm.open().await.expect_err("no such topic");
     assert!(matches!(&missing, Error::TopicMissing { topic, .. } if *topic == target.topic), "{missing}");
@@ -163,7 +131,7 @@ async fn a_missing_topic_is_named_when_the_producer_is_opened() {
 async fn an_unreachable_broker_is_an_error_within_its_deadline() {
     let mut options = Options::new(options().cluster, "127.0.0.1:1");
     options.open_ms_max = 700;
-    let warm = FencedProducer::warm(&options, &unique("writer"), &Target::new("any")).expect("warm");
+    let warm = FencedProducer::warm(&options, &unique("writer"), &Target::new("any", STREAM)).expect("warm");
     let waited = tokio::time::timeout(std::time::Duration::from_secs(10), warm.open()).await.expect("a bounded wait");
     let unreachable = waited.expect_err("nobody listens on port 1");
     assert!(matches!(&unreachable, Error::Unreachable { .. }), "{unreachable}");

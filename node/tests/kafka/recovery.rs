@@ -9,7 +9,7 @@ use twinfeed_node::{
     model::ids::ClusterId,
 };
 
-use crate::support::{creation, new_topic, options, read_committed, records, sequences, unique, wait_and_read};
+use crate::support::{STREAM, creation, new_topic, options, read_committed, records, sequences, unique, wait_and_read};
 
 const BATCH: u64 = 20;
 const OWNERS: u32 = 30;
@@ -51,7 +51,7 @@ impl Writer {
                         other => panic!("{other}"),
                     });
                     self.producer = open(&self.options, &self.target).await;
-                    let reader = TailReader::warm(&self.options, &self.target.topic).expect("warm");
+                    let reader = TailReader::warm(&self.options, &self.target).expect("warm");
                     let tail = reader.read(&self.acked).await.expect("tail");
                     let written: BTreeSet<u64> = tail.records.iter().map(|record| record.sequence).collect();
                     batch.retain(|record| !written.contains(&record.sequence));
@@ -82,7 +82,7 @@ async fn open(options: &Options, target: &Target) -> FencedProducer {
 #[tokio::test]
 async fn no_record_is_lost_or_doubled_by_owners_that_vanish() {
     let target = new_topic("vanish").await;
-    let (id, reader) = (unique("writer"), TailReader::warm(&options(), &target.topic).expect("warm"));
+    let (id, reader) = (unique("writer"), TailReader::warm(&options(), &target).expect("warm"));
     // The first transaction of a broker also makes its state topic, which is no part of a takeover.
     drop(crate::support::open(&id, &target).await);
     let mut acked = vec![(0, 0)];
@@ -124,7 +124,7 @@ async fn no_record_is_lost_or_doubled_while_the_broker_freezes_and_dies() {
     }
     let mut broker = Broker::start().expect("a broker of its own");
     let options = Options::new(ClusterId("test".to_owned()), broker.bootstrap());
-    let target = Target::new("recovery");
+    let target = Target::new("recovery", STREAM);
     ensure_topic(&options, &target.topic, &creation(true)).await.expect("a topic");
     let mut writer = Writer::open(options, target.clone()).await;
     let mut batches = (0..).map(|number| records(1, 1 + number * BATCH, BATCH));

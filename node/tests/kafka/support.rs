@@ -1,25 +1,34 @@
 //! What the tests share: options for the test broker, records, and an independent `read_committed` reader.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier},
+    client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer as _},
     error::KafkaError,
     message::Headers as _,
+    producer::{BaseProducer, BaseRecord, Producer as _},
 };
 use twinfeed_chaos::broker::Broker;
 use twinfeed_node::{
     kafka::{
-        Committed, FencedProducer, Options, OutRecord, Target, TopicCreation, ensure_topic,
+        Committed, Error, FencedProducer, Options, OutRecord, Target, TopicCreation, Topics, ensure_topic,
         record::{HEADER_KEY, Stamp},
     },
     model::ids::ClusterId,
 };
+
+/// The stream that tests write, unless they say otherwise.
+pub(crate) const STREAM: u64 = 0x5757;
 
 /// A record as any consumer sees it.
 #[derive(Debug)]
@@ -31,7 +40,9 @@ pub(crate) struct Seen {
 }
 
 pub(crate) fn options() -> Options {
-    Options::new(ClusterId("test".to_owned()), Broker::shared().bootstrap())
+    static TOPICS: LazyLock<Topics> = LazyLock::new(Topics::default);
+    let options = Options::new(ClusterId("test".to_owned()), Broker::shared().bootstrap());
+    Options { topics: TOPICS.clone(), ..options }
 }
 
 /// Returns a name that no other test of this run uses, nor an earlier run on the same broker.
@@ -41,19 +52,23 @@ pub(crate) fn unique(name: &str) -> String {
 }
 
 pub(crate) fn creation(create: bool) -> TopicCreation {
-    TopicCreation { create, partitions: 1, replication_factor: 1, properties: [].into() }
+    // The records of the tests are of 2023: a broker deletes them half a minute after its start, when it first looks.
+    let properties = [("retention.ms".to_owned(), "-1".to_owned())].into();
+    TopicCreation { create, partitions: 1, replication_factor: 1, properties }
 }
 
 pub(crate) async fn new_topic(name: &str) -> Target {
     let topic = unique(name);
     ensure_topic(&options(), &topic, &creation(true)).await.expect("a topic");
-    Target::new(topic)
+    Target::new(topic, STREAM)
 }
 
 /// Returns `count` records of 200 bytes, with sequences from `first`.
 pub(crate) fn records(epoch: u64, first: u64, count: u64) -> Vec<OutRecord> {
     (first..first + count)
         .map(|sequence| OutRecord {
+            stream: STREAM,
+            sub_index: 0,
             epoch,
             sequence,
             fingerprint: u128::from(sequence) << 64 | u128::from(epoch),
@@ -64,6 +79,53 @@ pub(crate) fn records(epoch: u64, first: u64, count: u64) -> Vec<OutRecord> {
             payload: Bytes::from(format!("{:0>200}", format!("{epoch}/{sequence}"))),
         })
         .collect()
+}
+
+/// The same of another stream.
+pub(crate) fn records_of(stream: u64, epoch: u64, first: u64, count: u64) -> Vec<OutRecord> {
+    records(epoch, first, count).into_iter().map(|record| OutRecord { stream, ..record }).collect()
+}
+
+/// A topic of these properties.
+pub(crate) async fn topic_with(name: &str, properties: &[(&str, &str)]) -> Result<Target, Error> {
+    let topic = unique(name);
+    let mut creation = creation(true);
+    creation.properties.extend(properties.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+    ensure_topic(&options(), &topic, &creation).await.map(|_| Target::new(topic, STREAM))
+}
+
+/// Sets a property of a topic that exists.
+pub(crate) async fn alter(target: &Target, key: &str, value: &str) {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", Broker::shared().bootstrap()).create().expect("an admin client");
+    let change = AlterConfig::new(ResourceSpecifier::Topic(&target.topic)).set(key, value);
+    let results = admin.alter_configs([&change], &AdminOptions::new()).await.expect("an answer");
+    results.into_iter().for_each(|result| drop(result.expect("altered")));
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let topic = [ResourceSpecifier::Topic(&target.topic)];
+        let told = admin.describe_configs(&topic, &AdminOptions::new()).await.expect("an answer").remove(0);
+        if told.expect("told").get(key).and_then(|entry| entry.value.as_deref()) == Some(value) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{key} of {} is not changed", target.topic);
+    }
+}
+
+/// A transaction of somebody else that is open, with a record.
+pub(crate) fn open_transaction_of_another(target: &Target) -> BaseProducer {
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", Broker::shared().bootstrap())
+        .set("transactional.id", unique("another"))
+        .create()
+        .expect("a producer");
+    let patience = Duration::from_secs(10);
+    producer.init_transactions(patience).expect("init");
+    producer.begin_transaction().expect("begin");
+    let record = BaseRecord::<(), str>::to(&target.topic).payload("another's").partition(target.partition);
+    producer.send(record).map_err(|(e, _)| e).expect("send");
+    producer.flush(patience).expect("flush");
+    producer
 }
 
 /// Opens a producer after it has had time to connect, as at a standby.

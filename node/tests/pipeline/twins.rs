@@ -100,6 +100,7 @@ impl Twins {
             settings: Settings {
                 connector: "prices".to_owned(),
                 topic: self.topic.clone(),
+                stream: 1,
                 feeds: 2,
                 node: format!("n{}", self.paths),
                 revision: 1,
@@ -114,7 +115,8 @@ impl Twins {
                 dial: DialOptions::default(),
             },
             kafka: kafka::Options::new(cluster, Broker::shared().bootstrap()),
-            target: Target::new(self.topic.clone()),
+            target: Target::new(self.topic.clone(), 1),
+            openings: kafka::Openings::default(),
             creation: TopicCreation { create: true, partitions: 1, replication_factor: 1, properties: BTreeMap::new() },
             confirm: Arc::new(move |_, epoch| {
                 let holds = assigned.load(Ordering::SeqCst) == epoch.0;

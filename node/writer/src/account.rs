@@ -243,11 +243,6 @@ impl Account {
         }
     }
 
-    /// Whether only an operator can help.
-    pub(crate) fn has_failed(&self) -> bool {
-        self.kafka_failed.is_some()
-    }
-
     fn settle_failure(&mut self) {
         self.report.failed = self.kafka_failed.clone().or_else(|| self.feed_failed.clone());
     }

@@ -14,6 +14,7 @@ mod meter;
 mod numbering;
 mod outbox;
 mod owner;
+mod pace;
 mod payload;
 mod phase;
 mod port;

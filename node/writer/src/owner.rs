@@ -26,6 +26,7 @@ const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 #[derive(Debug)]
 pub(crate) struct Owner {
     pub(crate) epoch: Epoch,
+    stream: u64,
     pub(crate) merge: Merge<Payload>,
     /// What Kafka has confirmed, per partition.
     pub(crate) offsets: Arc<Offsets>,
@@ -78,9 +79,14 @@ impl Counts {
 
 impl Owner {
     /// An owner whose merge already holds what this node retained and what the topic's tail shows.
-    pub(crate) fn new(epoch: Epoch, merge: Merge<Payload>, offsets: Offsets, payload_bytes_max: usize) -> Self {
+    pub(crate) fn new(
+        (epoch, stream): (Epoch, u64),
+        merge: Merge<Payload>,
+        offsets: Offsets,
+        payload_bytes_max: usize,
+    ) -> Self {
         let (offsets, in_flight) = (Arc::new(offsets), Arc::default());
-        Self { epoch, merge, offsets, in_flight, payload_bytes_max, standby: None }
+        Self { epoch, stream, merge, offsets, in_flight, payload_bytes_max, standby: None }
     }
 
     pub(crate) fn frames(
@@ -163,6 +169,8 @@ impl Owner {
         for record in records {
             let Payload { bytes, received_at_ns, .. } = record.payload;
             let out = OutRecord {
+                stream: self.stream,
+                sub_index: 0,
                 epoch: record.id.epoch,
                 sequence: record.id.sequence,
                 fingerprint: record.fingerprint.as_u128(),

@@ -5,6 +5,10 @@ use bytes::Bytes;
 /// A record to be written: the payload as it came off the wire, and where it came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutRecord {
+    /// Names the stream it belongs to.
+    pub stream: u64,
+    /// Position among the records made of one message, from 0.
+    pub sub_index: u32,
     /// Epoch of the assignment under which it is written.
     pub epoch: u64,
     /// Dense per epoch, from 1.

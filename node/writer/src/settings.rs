@@ -12,6 +12,8 @@ pub struct Settings {
     pub topic: String,
     /// Subscriptions that the connector wants on all nodes together.
     pub feeds: u8,
+    /// Names the stream in every record.
+    pub stream: u64,
     /// Name of this node, for events.
     pub node: String,
     /// Of the connector's configuration, for the report.

@@ -18,6 +18,7 @@ use crate::{
     frame::FeedEvent,
     numbering::Numbering,
     owner::Counts,
+    pace::Pace,
     phase::Phase,
     port::{Input, Message, Now, Output, Sight},
     relay::{OwnerMessage, StandbyMessage},
@@ -27,9 +28,6 @@ use crate::{
     standby::Heard,
     timestamps::Timestamps,
 };
-
-/// The first pause between openings that failed; it doubles.
-const REOPEN_US_MIN: u64 = 100_000;
 
 /// Where the producer stands, as far as the writer has been told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +53,7 @@ pub struct Writer {
     timestamps: Timestamps,
     /// When to try opening again after a failure.
     reopen_at_us: Option<u64>,
-    reopen_pause_us: u64,
+    pace: Pace,
     next_cut_us: u64,
     renewal: Renewal,
     is_draining: bool,
@@ -75,7 +73,7 @@ impl Writer {
             is_opening: false,
             timestamps: Timestamps::default(),
             reopen_at_us: None,
-            reopen_pause_us: REOPEN_US_MIN,
+            pace: Pace::default(),
             next_cut_us: 0,
             renewal: Renewal::default(),
             is_draining: false,

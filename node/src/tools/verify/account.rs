@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
+use super::order::{Disorder, Order, Provenance, Stream};
 use crate::tools::pattern::{Identity, Pattern};
 
 /// Silences shorter than this are not listed, in milliseconds: commits of a healthy stream are some ten apart.
@@ -18,17 +19,6 @@ const MISSING_MAX: usize = 1_000;
 const FINDINGS_MAX: usize = 20;
 /// Message numbers of one chunk of the books.
 const CHUNK: u64 = 4096;
-
-/// Where a record came from, by its own stamp.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Provenance {
-    pub epoch: u64,
-    /// Dense within the epoch.
-    pub sequence: u64,
-    pub subscription: u64,
-    /// Of the frame in its subscription.
-    pub index: u64,
-}
 
 /// A record as read.
 #[derive(Debug, Clone, Copy)]
@@ -63,17 +53,21 @@ pub struct Verdict {
     pub duplicated: u64,
     /// Records behind a later one of the same subscription.
     pub reordered: u64,
-    /// Records of an older epoch behind records of a newer one.
+    /// Records of an older epoch behind records of a newer one of the same stream.
     pub zombies: u64,
-    /// Holes and repetitions in the sequence within an epoch.
+    /// Holes and repetitions in the sequence of a stream within an epoch.
     pub sequence_breaks: u64,
     /// Records that are no message of this feed, or of a message that nobody was sent.
     pub foreign: u64,
     pub longest_silence_ms: u64,
     /// The longest first.
     pub silences: Vec<Silence>,
-    /// Epochs seen, in order of their first record.
+    /// Epochs seen, in order of their first record; of one stream after the other, if there are several.
     pub epochs: Vec<u64>,
+    /// Streams seen, in order of their first record. Connectors that share a topic have one each.
+    pub streams: Vec<Stream>,
+    /// Records left aside: only one stream was to be judged, and they are of others or of none.
+    pub left_aside: u64,
     /// What is not in the topic, in order.
     pub missing: Vec<Missing>,
     /// Lost repeats that lie in none of them: which of several equal messages is missing cannot be told.
@@ -120,6 +114,9 @@ impl Verdict {
             self.foreign,
             self.epochs.len()
         ));
+        if self.streams.len() > 1 {
+            line.push_str(&format!(" streams={}", self.streams.len()));
+        }
         line
     }
 }
@@ -144,14 +141,12 @@ pub struct Verifier {
     reordered: u64,
     zombies: u64,
     sequence_breaks: u64,
-    /// Epoch and sequence of the last record by partition.
-    last_sequence: HashMap<i32, (u64, u64)>,
-    /// Last frame index by partition and subscription.
-    last_index: HashMap<(i32, u64), u64>,
+    /// The only stream to be judged.
+    only: Option<u64>,
+    left_aside: u64,
+    order: Order,
     /// Last message number by partition, for records without provenance.
     last_n: HashMap<i32, u64>,
-    last_epoch: HashMap<i32, u64>,
-    epochs: Vec<u64>,
     last_arrival_ms: Option<u64>,
     silences: Vec<Silence>,
     findings: Vec<String>,
@@ -168,15 +163,19 @@ impl Verifier {
             reordered: 0,
             zombies: 0,
             sequence_breaks: 0,
-            last_sequence: HashMap::new(),
-            last_index: HashMap::new(),
+            only: None,
+            left_aside: 0,
+            order: Order::default(),
             last_n: HashMap::new(),
-            last_epoch: HashMap::new(),
-            epochs: Vec::new(),
             last_arrival_ms: None,
             silences: Vec::new(),
             findings: Vec::new(),
         }
+    }
+
+    /// Judges this stream only, as if its records were alone in the topic.
+    pub fn only(self, stream: Option<u64>) -> Self {
+        Self { only: stream, ..self }
     }
 
     /// Records read so far that carry a payload of the feed.
@@ -186,6 +185,10 @@ impl Verifier {
 
     /// Books a record. Records of a partition must come in the order of their offsets.
     pub fn record(&mut self, record: &Record<'_>) {
+        if self.only.is_some() && record.provenance.map(|provenance| provenance.stream) != self.only {
+            self.left_aside += 1;
+            return;
+        }
         self.listen(record);
         let Some(identity) = self.pattern.recognise(record.payload) else {
             self.foreign += 1;
@@ -247,6 +250,7 @@ impl Verifier {
         }
         let silences = self.silences.clone();
         let (missing, repeats_within) = self.missing(owed);
+        let streams = self.order.streams();
         Verdict {
             sent: numbers(owed).count() as u64,
             written: self.written,
@@ -259,7 +263,9 @@ impl Verifier {
             foreign: self.foreign + (self.written - met),
             longest_silence_ms: silences.first().map_or(0, |silence| silence.ms),
             silences,
-            epochs: self.epochs.clone(),
+            epochs: streams.iter().flat_map(|stream| stream.epochs.iter().copied()).collect(),
+            streams,
+            left_aside: self.left_aside,
             missing,
             missing_elsewhere: lost_repeats.saturating_sub(repeats_within),
             findings,
@@ -354,32 +360,23 @@ impl Verifier {
 
     fn check_provenance(&mut self, record: &Record<'_>, provenance: Provenance) {
         let Record { partition, offset, .. } = *record;
-        let Provenance { epoch, sequence, subscription, index } = provenance;
-        // A writer of one partition: its records of an epoch are neighbours by sequence.
-        let before = self.last_sequence.insert(partition, (epoch, sequence));
-        if let Some((_, last)) = before.filter(|(of, last)| *of == epoch && last + 1 != sequence) {
-            self.sequence_breaks += 1;
-            let text = || format!("offset {offset}: sequence {sequence} of epoch {epoch} follows {last}");
-            find(&mut self.findings, text);
-        }
-        let last = self.last_index.insert((partition, subscription), index);
-        if let Some(last) = last.filter(|last| *last >= index) {
-            self.reordered += 1;
-            let text = || format!("offset {offset}: frame {index} of subscription {subscription:x} is behind {last}");
-            find(&mut self.findings, text);
-            // Measured against the furthest frame, or one late record would count all that follow it as in order.
-            self.last_index.insert((partition, subscription), last);
-        }
-        let newest = self.last_epoch.entry(partition).or_insert(epoch);
-        if epoch < *newest {
-            self.zombies += 1;
-            let newest = *newest;
-            find(&mut self.findings, || format!("offset {offset}: epoch {epoch} behind epoch {newest}"));
-        } else {
-            *newest = epoch;
-        }
-        if !self.epochs.contains(&epoch) {
-            self.epochs.push(epoch);
+        let Provenance { epoch, sequence, subscription, index, .. } = provenance;
+        for disorder in self.order.record(partition, provenance) {
+            let text = match disorder {
+                Disorder::Sequence { last } => {
+                    self.sequence_breaks += 1;
+                    format!("sequence {sequence} of epoch {epoch} follows {last}")
+                }
+                Disorder::Frame { last } => {
+                    self.reordered += 1;
+                    format!("frame {index} of subscription {subscription:x} is behind {last}")
+                }
+                Disorder::Zombie { newest } => {
+                    self.zombies += 1;
+                    format!("epoch {epoch} behind epoch {newest}")
+                }
+            };
+            find(&mut self.findings, || format!("offset {offset}: {text}"));
         }
     }
 

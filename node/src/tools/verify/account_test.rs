@@ -12,13 +12,22 @@ fn pattern() -> Pattern {
 
 /// What a faultless run writes: every message once, stamped with two subscriptions in turn and an epoch that rises.
 fn faultless() -> Vec<(u64, Provenance)> {
-    let stamp = |n: u64| Provenance { epoch: 1 + n / 1_000, sequence: n, subscription: 7 + n % 2, index: n };
+    let stamp = |n: u64| Provenance {
+        stream: 1,
+        epoch: 1 + n / 1_000,
+        sequence: n,
+        accounts_from: n,
+        sub_index: 0,
+        subscription: 7 + n % 2,
+        index: n + 1,
+    };
     (0..SENT).map(|n| (n, stamp(n))).collect()
 }
 
 /// Judges records whose sequences are as dense as a writer makes them, whatever was done to the list.
 fn judge(records: &[(u64, Provenance)]) -> Verdict {
-    let numbered = (0..).zip(records).map(|(sequence, (n, p))| (*n, Provenance { sequence, ..*p }));
+    let numbered =
+        (0..).zip(records).map(|(sequence, (n, p))| (*n, Provenance { sequence, accounts_from: sequence, ..*p }));
     judge_as_stamped(&numbered.collect::<Vec<_>>())
 }
 
@@ -111,7 +120,7 @@ fn a_record_of_an_old_epoch_behind_a_new_one_is_a_zombies() {
 fn a_hole_and_a_repetition_in_the_sequence_of_an_epoch_are_told() {
     let mut records = faultless();
     assert_eq!(judge_as_stamped(&records).sequence_breaks, 0);
-    records[500].1.sequence = 499;
+    (records[500].1.sequence, records[500].1.accounts_from) = (499, 499);
     let verdict = judge_as_stamped(&records);
     assert_eq!((verdict.sequence_breaks, verdict.lost, verdict.holds()), (2, 0, false));
 }
@@ -214,4 +223,91 @@ fn while_the_feed_goes_on_what_came_late_is_neither_lost_nor_doubled() {
             .duplicated
             > 0
     );
+}
+
+/// Two streams of the same feed, one record of each in turn; the second with epochs of its own, below and above the first's.
+fn two_streams() -> Vec<(u64, Provenance)> {
+    let other = |n: u64, p: Provenance| Provenance { stream: 2, epoch: if n < 700 { 1 } else { 40 }, ..p };
+    let both = faultless().into_iter().flat_map(|(n, p)| [(n, p), (n, other(n, p))]);
+    let mut sequences = std::collections::HashMap::new();
+    both.map(|(n, p)| {
+        let sequence = sequences.entry((p.stream, p.epoch)).and_modify(|s| *s += 1).or_insert(1_u64);
+        (n, Provenance { sequence: *sequence, accounts_from: *sequence, ..p })
+    })
+    .collect()
+}
+
+fn judge_stream(records: &[(u64, Provenance)], only: Option<u64>) -> Verdict {
+    let pattern = pattern();
+    let mut verifier = Verifier::new(pattern.clone()).only(only);
+    for (offset, (n, provenance)) in (0..).zip(records) {
+        let (payload, provenance) = (pattern.payload(*n), Some(*provenance));
+        verifier.record(&Record { partition: 0, offset, payload: &payload, provenance, arrived_at_ms: 1 });
+    }
+    verifier.verdict(&[(0, SENT)], &[(0, SENT)])
+}
+
+#[test]
+fn streams_of_a_topic_have_their_own_epochs_sequences_and_order() {
+    let records = two_streams();
+    let verdict = judge_stream(&records, None);
+    assert_eq!((verdict.reordered, verdict.zombies, verdict.sequence_breaks), (0, 0, 0), "{:?}", verdict.findings);
+    assert_eq!((verdict.lost, verdict.duplicated), (0, SENT), "both write every message");
+    let told: Vec<_> = verdict.streams.iter().map(|s| (s.id.as_str(), s.records, s.epochs.len())).collect();
+    assert_eq!(told, [("0000000000000001", SENT, 2), ("0000000000000002", SENT, 2)]);
+    assert!(verdict.line().ends_with(" epochs=4 streams=2"), "{}", verdict.line());
+    assert!(!judge(&faultless()).line().contains("streams"), "one stream needs no name");
+}
+
+#[test]
+fn one_stream_is_judged_as_if_it_were_alone() {
+    let mut records = two_streams();
+    for stream in [1, 2] {
+        let verdict = judge_stream(&records, Some(stream));
+        assert!(verdict.holds() && verdict.left_aside == SENT && verdict.streams.len() == 1, "{verdict:?}");
+    }
+    // What one stream lacks, the other does not make up for.
+    let at = 2 * first(unique, 500) + 1;
+    assert_eq!(records[at].1.stream, 2);
+    records.remove(at);
+    assert_eq!(judge_stream(&records, Some(1)).lost, 0);
+    let verdict = judge_stream(&records, Some(2));
+    assert_eq!((verdict.lost, verdict.sequence_breaks), (1, 1), "{verdict:?}");
+    let verdict = judge_stream(&records, Some(3));
+    assert_eq!((verdict.written, verdict.left_aside), (0, 2 * SENT - 1));
+}
+
+#[test]
+fn a_zombie_of_one_stream_is_found_among_the_records_of_another() {
+    let mut records = two_streams();
+    let at = 2 * 1_500;
+    assert_eq!((records[at].1.stream, records[at].1.epoch), (1, 2));
+    records[at].1.epoch = 1;
+    assert_eq!(judge_stream(&records, None).zombies, 1);
+}
+
+#[test]
+fn what_was_filtered_and_what_came_of_one_message_are_no_breaks() {
+    let mut records: Vec<_> = faultless().into_iter().take(1_000).collect();
+    // Messages 400 to 409 were filtered: the next record accounts for them.
+    records.drain(400..410);
+    records[400].1.accounts_from = 400;
+    // Message 500 became three records.
+    let at = records.iter().position(|(n, _)| *n == 500).expect("there");
+    for sub_index in [2, 1] {
+        records.insert(at + 1, (500, Provenance { sub_index, ..records[at].1 }));
+    }
+    let verdict = judge_as_stamped(&records);
+    assert_eq!((verdict.sequence_breaks, verdict.reordered, verdict.zombies), (0, 0, 0), "{:?}", verdict.findings);
+    records.remove(at + 1);
+    assert_eq!(judge_as_stamped(&records).sequence_breaks, 1, "one of the three is missing");
+}
+
+#[test]
+fn a_stream_is_named_by_its_sixteen_digits() {
+    use crate::tools::verify::order::{name, parse};
+    assert_eq!(parse(&name(0x00ab_cdef_0123_4567)), Ok(0x00ab_cdef_0123_4567));
+    for bad in ["", "1", "+000000000000001", "00000000000000001", "g000000000000000"] {
+        assert!(parse(bad).is_err(), "{bad}");
+    }
 }

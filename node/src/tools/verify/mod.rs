@@ -3,6 +3,7 @@
 
 mod account;
 mod gaps;
+mod order;
 mod remote;
 mod topic;
 
@@ -14,7 +15,8 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-pub use account::{Provenance, Record, Silence, Verdict, Verifier};
+pub use account::{Record, Silence, Verdict, Verifier};
+pub use order::{Provenance, Stream};
 
 use super::{
     feed::Ledger,
@@ -69,6 +71,10 @@ pub struct Args {
     /// Only this partition.
     #[arg(long)]
     pub partition: Option<i32>,
+    /// Only this stream, 16 hexadecimal digits: connectors that share a topic have one each, and a verdict on all of them
+    /// lists them. Without it epochs, sequences and order are judged for each stream by itself, messages for all together.
+    #[arg(long, value_name = "ID", value_parser = order::parse)]
+    pub stream: Option<u64>,
     /// The running feed, http://host:port; its ledger says what was sent.
     #[arg(long, conflicts_with_all = ["first", "last"])]
     pub feed: Option<String>,
@@ -148,6 +154,10 @@ pub async fn run(args: Args) -> Result<bool, Error> {
         println!("{}", serde_json::to_string(&verdict).expect("a verdict is plain data"));
     } else {
         println!("{line}");
+        if verdict.streams.len() > 1 {
+            let told = |s: &Stream| println!("  stream {}: records={} epochs={}", s.id, s.records, s.epochs.len());
+            verdict.streams.iter().for_each(told);
+        }
         verdict.findings.iter().for_each(|finding| println!("  {finding}"));
     }
     Ok(holds)
@@ -171,7 +181,7 @@ pub async fn verify(args: &Args, stop: impl Future<Output = ()>) -> Result<Verdi
     };
     let wait = Duration::from_millis(args.topic_wait_ms);
     let mut reader = TopicReader::open(&args.bootstrap, &args.topic, args.partition, wait).await?;
-    let mut books = Books { verifier: Verifier::new(pattern), clock: ArrivalClock::new() };
+    let mut books = Books { verifier: Verifier::new(pattern).only(args.stream), clock: ArrivalClock::new() };
     let known = watch::Sender::new(truth);
     let stopped = tokio::select! {
         () = read(args, &mut reader, &mut books, known.subscribe()) => false,

@@ -11,7 +11,7 @@ use rdkafka::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Error, account::Provenance};
+use super::{Error, order::Provenance};
 use crate::kafka::record::{HEADER_KEY, Stamp};
 
 /// How long a step of the metadata lookup may block.
@@ -100,6 +100,7 @@ async fn partitions(consumer: &Arc<StreamConsumer>, topic: &str) -> BTreeSet<i32
 /// Where a record came from. The one place that knows how records are stamped.
 pub(super) fn provenance(message: &BorrowedMessage<'_>) -> Option<Provenance> {
     let stamped = message.headers()?.iter().find(|header| header.key == HEADER_KEY)?;
-    let Stamp { epoch, sequence, subscription, index, .. } = Stamp::decode(stamped.value?)?;
-    Some(Provenance { epoch, sequence, subscription, index })
+    let Stamp { stream, epoch, sequence, accounts_from, sub_index, subscription, index, .. } =
+        Stamp::decode(stamped.value?)?;
+    Some(Provenance { stream, epoch, sequence, accounts_from, sub_index, subscription, index })
 }

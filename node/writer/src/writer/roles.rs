@@ -3,7 +3,7 @@
 
 use twinfeed_dedup::Retention;
 
-use super::{Producer, REOPEN_US_MIN, Writer};
+use super::{Producer, Writer};
 use crate::{
     Epoch,
     payload::Payload,
@@ -99,7 +99,7 @@ impl Writer {
         self.producer = Producer::None;
         self.is_opening = false;
         self.reopen_at_us = None;
-        self.reopen_pause_us = REOPEN_US_MIN;
+        self.pace.begin_anew();
         self.outputs.extend([Output::Close, Output::EndRelay]);
     }
 

@@ -3,18 +3,13 @@
 
 use twinfeed_dedup::{Merge, Shape, TailRecord};
 
-use super::{Producer, REOPEN_US_MIN, Writer};
+use super::{Producer, Writer};
 use crate::{
     owner::Owner,
     payload::Payload,
     phase::{Opening, Phase},
-    port::{Now, OpenError, Opened, Output, Plan, TailFrom},
+    port::{Now, OpenError, Opened, Output, Plan, Remedy, TailFrom},
 };
-
-/// The largest pause between openings that failed. One that meets silence takes ten seconds by itself.
-const REOPEN_US_MAX: u64 = 1_000_000;
-/// Only an operator can help; once he has, it goes on by itself.
-const REOPEN_FAILED_US: u64 = 5_000_000;
 
 impl Writer {
     pub(super) fn opened(&mut self, result: Result<Opened, OpenError>, now: Now) {
@@ -27,28 +22,37 @@ impl Writer {
                 self.depose();
             }
             Err(error) => {
-                match &error {
-                    OpenError::Kafka(failure) => self.account.cannot_write(failure, now),
-                    OpenError::Unconfirmed(text) => self.account.trouble(text, now),
-                    OpenError::NotOwner => {}
-                }
-                self.retry_opening_later(now);
+                let remedy = match &error {
+                    OpenError::Kafka(failure) => {
+                        self.account.cannot_write(failure, now);
+                        // At once again would be for ever: nothing was lost, so nothing has to be made definite.
+                        if failure.remedy == Remedy::Operator { Remedy::Operator } else { Remedy::Wait }
+                    }
+                    OpenError::Unconfirmed(text) => {
+                        self.account.trouble(text, now);
+                        Remedy::Wait
+                    }
+                    OpenError::NotOwner => Remedy::Wait,
+                };
+                self.lost(remedy, now);
             }
         }
     }
 
-    pub(super) fn retry_opening_later(&mut self, now: Now) {
-        let jitter = 0.5 + self.entropy.unit() / 2.0;
-        self.reopen_at_us = Some(now.us + (self.reopen_pause_us as f64 * jitter) as u64);
-        let longest_us = if self.account.has_failed() { REOPEN_FAILED_US } else { REOPEN_US_MAX };
-        self.reopen_pause_us = (self.reopen_pause_us * 2).min(longest_us);
+    /// A producer is lost: the next one is opened at once, or after a pause that grows while they are lost again and again.
+    pub(super) fn lost(&mut self, remedy: Remedy, now: Now) {
+        let due_ms = self.pace.lost(remedy, now.ms(), self.entropy.unit());
+        if due_ms <= now.ms() {
+            self.reopen();
+        } else {
+            self.reopen_at_us = Some(due_ms * 1_000);
+        }
     }
 
     fn go_live(&mut self, opened: Opened, now: Now) {
         let Opened { tail, offsets, last_received_at_ms, payload_bytes_max } = opened;
         let tail_records = tail.len();
         self.producer = Producer::Idle;
-        self.reopen_pause_us = REOPEN_US_MIN;
         match std::mem::replace(&mut self.phase, Phase::Deposed) {
             Phase::Opening(opening) => {
                 let epoch = opening.epoch;
@@ -59,7 +63,7 @@ impl Writer {
                     self.account.gap(lost_at_ms, first_ms, now);
                 }
                 let merge = self.merge(opening, tail, now);
-                let mut owner = Owner::new(epoch, merge, offsets, payload_bytes_max);
+                let mut owner = Owner::new((epoch, self.settings.stream), merge, offsets, payload_bytes_max);
                 owner.merge.own_subscription(self.numbering.live(), now.ms());
                 self.account.live(epoch, (tail_records, owner.merge.status().ready_records), now);
                 self.phase = Phase::Owning(Box::new(owner));

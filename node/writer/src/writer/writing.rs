@@ -45,7 +45,7 @@ impl Writer {
                 self.next_cut_us = self.next_cut_us.max(now.us + committed.breather_us);
                 if committed.recycle {
                     self.close_producer();
-                    self.reopen();
+                    self.lost(Remedy::Reopen, now);
                 } else {
                     self.producer = Producer::Idle;
                 }
@@ -58,20 +58,19 @@ impl Writer {
                     Remedy::LeaveOut { sequence } => owner.leave_out(sequence),
                     _ => None,
                 };
+                // Restamped in vain, they are refused for something else, and whoever tries again will hear the same.
+                let remedy = match failure.remedy {
+                    Remedy::Restamp if !self.timestamps.refused(now.ms()) => Remedy::Operator,
+                    Remedy::LeaveOut { .. } if left_out.is_none() => Remedy::Wait,
+                    remedy => remedy,
+                };
                 self.close_producer();
-                self.account.write_failed(epoch, &failure, now);
-                match failure.remedy {
-                    Remedy::LeaveOut { .. } if left_out.is_some() => self.reopen(),
-                    Remedy::Restamp if self.timestamps.refused(now.ms()) => {
-                        self.account.timestamps_refused(now);
-                        self.reopen();
-                    }
-                    Remedy::Reopen => self.reopen(),
-                    Remedy::Wait | Remedy::Operator | Remedy::Restamp | Remedy::LeaveOut { .. } => {
-                        self.retry_opening_later(now);
-                    }
+                self.account.write_failed(epoch, &Failure { remedy, ..failure }, now);
+                if remedy == Remedy::Restamp {
+                    self.account.timestamps_refused(now);
                 }
                 left_out.iter().for_each(|record| self.account.left_out(record));
+                self.lost(remedy, now);
             }
         }
     }

@@ -50,6 +50,7 @@ impl Writer {
         let settings = Settings {
             connector: "c".to_owned(),
             topic: "t".to_owned(),
+            stream: 1,
             feeds: 2,
             node: format!("n{}", actor.node),
             revision: 1,
