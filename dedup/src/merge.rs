@@ -310,17 +310,18 @@ impl<P> Merge<P> {
     }
 
     /// One frame of a member, in its turn; it came at `at_ms`.
+    #[inline]
     fn take_in(&mut self, side: Side, frame: Frame<P>, at_ms: u64) -> Observed {
-        self.make_room(side, frame.bytes);
         let Some(member) = &mut self.members[side.index()] else {
             return Observed::Ignored(Ignored::UnknownSubscription);
         };
         let aligned = match &mut member.stage {
             Stage::Aligned(aligned) => aligned,
-            Stage::Joining(joining) => {
+            Stage::Joining(joining) if joining.has_room(frame.bytes) => {
                 joining.push(frame, self.now_ms);
                 return Observed::Joining;
             }
+            Stage::Joining(_) => return self.take_in_crowded(side, frame, at_ms),
         };
         self.last_aligned_frame_ms = Some(self.now_ms);
         let observe = if self.options.has(Bug::DedupOff) { Window::append } else { Window::observe };
@@ -343,6 +344,13 @@ impl<P> Merge<P> {
         let Sighting { ordinal, created_at_ms, shape, .. } = sighting;
         self.watch.matched(Match { side, ordinal, created_at_ms, at_ms, shape });
         Observed::Duplicate
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn take_in_crowded(&mut self, side: Side, frame: Frame<P>, at_ms: u64) -> Observed {
+        self.make_room(side, frame.bytes);
+        self.take_in(side, frame, at_ms)
     }
 
     /// Lets the oldest frames of a newcomer go for the next one. With a reference that delivers, they are copies; without
@@ -398,7 +406,6 @@ impl<P> Merge<P> {
     /// Forgets entries that nobody needs any more, and the oldest ones if there are too many.
     fn retire(&mut self) {
         let floor = self.rings_floor();
-        let lines = self.lines();
         while let Some((ordinal, entry, missing)) = self.window.front() {
             let record = entry.record;
             let is_committed = self.queue.is_committed(record);
@@ -410,7 +417,7 @@ impl<P> Merge<P> {
                 }
                 self.unalign_laggards(missing);
             }
-            self.compare_front(lines);
+            self.compare_front();
             if is_committed && let Some(standby) = self.members[Side::Standby.index()].as_ref() {
                 let is_missing = standby.aligned().is_some_and(|aligned| missing.contains(aligned.slot));
                 if is_missing && self.standby_present {

@@ -12,9 +12,24 @@ pub(crate) struct Queue<P> {
     /// Last sequence given out; last sequence known to be in the topic.
     assigned: u64,
     committed: u64,
-    ready: VecDeque<(u64, Record<P>)>,
+    ready: VecDeque<Waiting<P>>,
     ready_bytes: usize,
     in_flight: Option<InFlight>,
+}
+
+/// A record to be, without its epoch, which they all share: a backlog has millions of them.
+#[derive(Debug)]
+struct Waiting<P> {
+    ordinal: u64,
+    sequence: u64,
+    frame: Frame<P>,
+}
+
+impl<P> Waiting<P> {
+    fn into_record(self, epoch: u64) -> Record<P> {
+        let Frame { subscription, index, fingerprint, bytes, payload } = self.frame;
+        Record { id: RecordId { epoch, sequence: self.sequence }, fingerprint, subscription, index, bytes, payload }
+    }
 }
 
 #[derive(Debug)]
@@ -45,11 +60,9 @@ impl<P> Queue<P> {
 
     /// Takes in a fresh message under its [`Queue::next_record`].
     pub(crate) fn push(&mut self, frame: Frame<P>, ordinal: u64) {
-        let id = self.next_record();
-        self.assigned = id.sequence;
-        let Frame { subscription, index, fingerprint, bytes, payload } = frame;
-        self.ready_bytes += bytes;
-        self.ready.push_back((ordinal, Record { id, fingerprint, subscription, index, bytes, payload }));
+        self.assigned += 1;
+        self.ready_bytes += frame.bytes;
+        self.ready.push_back(Waiting { ordinal, sequence: self.assigned, frame });
     }
 
     /// Records of earlier epochs are in the topic: nobody knows of them otherwise.
@@ -71,15 +84,17 @@ impl<P> Queue<P> {
         }
         let mut bytes = 0_usize;
         let mut count = 0_usize;
-        for (_, record) in self.ready.iter().take(limits.records_max.max(1)) {
-            if count > 0 && bytes.saturating_add(record.bytes) > limits.bytes_max {
+        for waiting in self.ready.iter().take(limits.records_max.max(1)) {
+            if count > 0 && bytes.saturating_add(waiting.frame.bytes) > limits.bytes_max {
                 break;
             }
-            bytes += record.bytes;
+            bytes += waiting.frame.bytes;
             count += 1;
         }
-        let through = self.ready.get(count.checked_sub(1)?)?.1.id.sequence;
-        let (ordinals, records) = self.ready.drain(..count).unzip();
+        let through = self.ready.get(count.checked_sub(1)?)?.sequence;
+        let epoch = self.epoch;
+        let batch = self.ready.drain(..count).map(|waiting| (waiting.ordinal, waiting.into_record(epoch)));
+        let (ordinals, records) = batch.unzip();
         self.ready_bytes -= bytes;
         self.in_flight = Some(InFlight { through, ordinals, bytes });
         Some(records)
@@ -100,15 +115,18 @@ impl<P> Queue<P> {
     }
 
     pub(crate) fn drop_oldest(&mut self) -> Option<Record<P>> {
-        let (_, record) = self.ready.pop_front()?;
-        self.ready_bytes -= record.bytes;
-        Some(record)
+        let waiting = self.ready.pop_front()?;
+        Some(self.drop(waiting))
     }
 
     pub(crate) fn drop_newest(&mut self) -> Option<Record<P>> {
-        let (_, record) = self.ready.pop_back()?;
-        self.ready_bytes -= record.bytes;
-        Some(record)
+        let waiting = self.ready.pop_back()?;
+        Some(self.drop(waiting))
+    }
+
+    fn drop(&mut self, waiting: Waiting<P>) -> Record<P> {
+        self.ready_bytes -= waiting.frame.bytes;
+        waiting.into_record(self.epoch)
     }
 
     pub(crate) fn ready_bytes(&self) -> usize {

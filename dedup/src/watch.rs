@@ -74,6 +74,16 @@ pub(crate) enum Change {
     },
 }
 
+/// Entries of one second, in a row, that both lines have delivered and of whose shape nothing is known: most of a quick
+/// feed, so they are counted here and taken in at once.
+#[derive(Debug, Default)]
+struct Agreed {
+    entries: u32,
+    first_ms: u64,
+    last_ms: u64,
+    second_ends_ms: u64,
+}
+
 #[derive(Debug)]
 pub(crate) struct Watch {
     clocks: [Clock; 2],
@@ -83,6 +93,7 @@ pub(crate) struct Watch {
     shares: Shares,
     starving: [Starving; 2],
     samples: [VecDeque<Alone>; 2],
+    agreed: Agreed,
     behind: [Option<Behind>; 2],
     differs_since_ms: [Option<u64>; 2],
     /// The entries from `from` on are compared; those below `next` have been.
@@ -101,6 +112,7 @@ impl Watch {
             shares: Shares::default(),
             starving: Default::default(),
             samples: Default::default(),
+            agreed: Agreed::default(),
             behind: [None; 2],
             differs_since_ms: [None; 2],
             from: 0,
@@ -159,8 +171,31 @@ impl Watch {
         Some(own.counted_back(late_ms)?.min(standby.counted_back(late_ms)?))
     }
 
+    /// Compares an entry, the next in order, that both lines have delivered and whose shape is not known.
+    #[inline]
+    pub(crate) fn agree(&mut self, ordinal: u64, at_ms: u64) {
+        self.next = ordinal + 1;
+        if at_ms >= self.agreed.second_ends_ms {
+            self.take_in_agreed();
+            self.agreed.first_ms = at_ms;
+            self.agreed.second_ends_ms = recent::second_end_ms(at_ms);
+        }
+        self.agreed.entries += 1;
+        self.agreed.last_ms = at_ms;
+    }
+
+    fn take_in_agreed(&mut self) {
+        let Agreed { entries, first_ms, last_ms, .. } = std::mem::take(&mut self.agreed);
+        if entries > 0 {
+            self.kinds.agree(entries, first_ms, last_ms);
+            self.recent.agree(u64::from(entries), first_ms);
+            self.shares.agree(u64::from(entries), first_ms);
+        }
+    }
+
     /// Compares an entry, the next in order.
     pub(crate) fn compare(&mut self, ordinal: u64, seen: &Seen) {
+        self.take_in_agreed();
         self.next = ordinal + 1;
         let at_ms = seen.message.at_ms;
         let counts = self.kinds.compare(seen.shape, seen.lacks, at_ms);
@@ -206,6 +241,7 @@ impl Watch {
     /// Applies the rules. `delivered` holds what each line has delivered by now; `None` for one that is down.
     pub(crate) fn look(&mut self, delivered: [Option<Delivered>; 2], now_ms: u64) -> Vec<Change> {
         self.looked_at_ms = now_ms;
+        self.take_in_agreed();
         let mut changes = Vec::new();
         let [Some(own), Some(standby)] = delivered else { return changes };
         let both = [own, standby];

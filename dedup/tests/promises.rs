@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use twinfeed_dedup::{
     Ack, Fingerprint, Frame, FrameKind, Ignored, Merge, Notice, Observed, Options, Record, RecordId, Resolved,
-    Retention, SnapshotError, SubscriptionId, TailRecord, ToStandby,
+    Retention, Side, SnapshotError, SubscriptionId, TailRecord, ToStandby,
 };
 
 const OWN: SubscriptionId = SubscriptionId(71);
@@ -486,5 +486,212 @@ proptest! {
         let mut resolved: Vec<u64> = acks(&mut merge).iter().flat_map(|ack| &ack.resolved).map(|frame| frame.index).collect();
         resolved.sort_unstable();
         prop_assert_eq!(resolved, (101..=indices[1]).collect::<Vec<u64>>());
+    }
+}
+
+// --- bytes -----------------------------------------------------------------------------------------------------------------------
+
+fn heavy(subscription: SubscriptionId, index: u64, payload: &str, bytes: usize) -> Frame<String> {
+    Frame { bytes, ..frame(subscription, index, payload) }
+}
+
+/// A standby whose copies differ never aligns: its buffer has a limit of its own, and no record goes for it.
+#[test]
+fn a_newcomer_that_never_aligns_costs_no_record() {
+    const FRAME_BYTES: usize = 40_000;
+    let mut merge = Merge::new(Options::default(), 1);
+    merge.own_subscription(Some(OWN), 0);
+    merge.standby_joined();
+    merge.standby_subscription(Some(STANDBY), 0);
+    let (mut written, mut resolved) = (0, 0);
+    for index in 1..=10_000 {
+        merge.frame(heavy(OWN, index, &format!("own {index}"), FRAME_BYTES), index);
+        merge.frame(heavy(STANDBY, index, &format!("standby {index}"), FRAME_BYTES), index);
+        let held = merge.bytes();
+        assert!(held.joining <= Options::default().joining_bytes_max, "{held:?}");
+        assert_eq!(held.ready, merge.status().ready_records * FRAME_BYTES);
+        if index % 50 == 0 {
+            written += cut(&mut merge, index).len();
+            assert_eq!(merge.bytes().in_flight, 50 * FRAME_BYTES);
+            assert_eq!(merge.bytes().ready, 0);
+            merge.committed();
+            resolved += acks(&mut merge).iter().map(|ack| ack.resolved.len()).sum::<usize>();
+        }
+    }
+    assert_eq!(written, 10_000);
+    let joining = merge.status().joining_frames;
+    assert_eq!(joining * FRAME_BYTES, merge.bytes().joining);
+    assert_eq!(resolved, 10_000 - joining, "what left the buffer is resolved: the standby need not keep it");
+}
+
+#[test]
+fn one_frame_is_always_allowed() {
+    let options = Options { joining_bytes_max: 65_536, ..Options::default() };
+    let mut merge = Merge::new(options, 1);
+    merge.own_subscription(Some(OWN), 0);
+    merge.standby_joined();
+    merge.standby_subscription(Some(STANDBY), 0);
+    deliver(&mut merge, OWN, 1, 0..5, 0);
+    for index in 1..=3 {
+        merge.frame(heavy(STANDBY, index, "large", 1_000_000), 0);
+        assert_eq!((merge.status().joining_frames, merge.bytes().joining), (1, 1_000_000));
+    }
+    merge.frame(heavy(STANDBY, 4, "small", 10), 0);
+    assert_eq!((merge.status().joining_frames, merge.bytes().joining), (1, 10));
+}
+
+/// Nothing else delivers: the buffer's frames are all there is, and none may go.
+#[test]
+fn a_full_buffer_without_a_reference_is_accepted_and_not_evicted() {
+    let options = Options { joining_bytes_max: 65_536, ..Options::default() };
+    let mut merge = Merge::new(options, 1);
+    merge.own_subscription(Some(OWN), 0);
+    deliver(&mut merge, OWN, 1, 0..10, 0);
+    merge.own_subscription(None, 10);
+    merge.own_subscription(Some(LATER), 20);
+    for index in 1..=100 {
+        merge.frame(heavy(LATER, index, &format!("after {index}"), 10_000), 30);
+    }
+    assert_eq!(cut(&mut merge, 40).len(), 110);
+    assert!(matches!(merge.take_notices()[..], [Notice::AlignedByFiat { .. }]));
+}
+
+#[test]
+fn sums_of_bytes_are_exact() {
+    let mut merge = Merge::new(Options::default(), 1);
+    merge.own_subscription(Some(OWN), 0);
+    for index in 1..=10 {
+        merge.frame(heavy(OWN, index, &format!("m{index}"), index as usize), 0);
+    }
+    assert_eq!(merge.bytes().ready, 55);
+    assert_eq!(merge.drop_oldest().map(|record| record.bytes), Some(1));
+    assert_eq!(merge.drop_newest().map(|record| record.bytes), Some(10));
+    assert_eq!(merge.cut(0, 2, usize::MAX).map(|batch| batch.len()), Some(2));
+    let held = merge.bytes();
+    assert_eq!((held.ready, held.in_flight, held.joining, held.total()), (39, 5, 0, 44));
+    merge.committed();
+    assert_eq!(merge.bytes().total(), 39);
+
+    let mut retention = Retention::new(Options::default());
+    retention.subscribed(STANDBY);
+    (1..=5).for_each(|index| retention.frame(heavy(STANDBY, index, "x", 100)));
+    assert_eq!(retention.bytes(), 500);
+    let resolved = vec![Resolved { subscription: STANDBY, index: 3, record: RecordId::UNKNOWN }];
+    let ack = Ack { subscription: STANDBY, unseen: Vec::new(), resolved, aligned: false, redundant: false };
+    retention.receive(ToStandby::Ack(ack.clone())).expect("an ack has no bytes");
+    retention.receive(ToStandby::Ack(ack)).expect("an ack has no bytes");
+    assert_eq!(retention.bytes(), 400);
+    retention.drop_oldest();
+    retention.subscribed(LATER);
+    retention.forget_except(|_| false);
+    assert_eq!((retention.bytes(), retention.retained_frames()), (0, 0));
+}
+
+/// What its owner does not count on is no gap; what it does count on is one, and ends redundancy until it is resolved.
+#[test]
+fn a_full_retention_says_which_drop_is_a_gap() {
+    let ack = |resolved: &[u64], redundant| {
+        let resolved =
+            resolved.iter().map(|&index| Resolved { subscription: STANDBY, index, record: RecordId::UNKNOWN });
+        let (unseen, resolved) = (Vec::new(), resolved.collect());
+        ToStandby::Ack(Ack { subscription: STANDBY, unseen, resolved, aligned: redundant, redundant })
+    };
+    let is_gap = |retention: &mut Retention<String>| retention.drop_oldest().map(|dropped| dropped.is_gap);
+    let mut retention = Retention::new(Options::default());
+    retention.subscribed(STANDBY);
+    (1..=9).for_each(|index| retention.frame(frame(STANDBY, index, "x")));
+    assert_eq!(is_gap(&mut retention), Some(false), "the owner's own line has it");
+    assert_eq!(retention.forgone_frames(), 1);
+    retention.receive(ack(&[2], true)).expect("an ack has no bytes");
+    assert_eq!((retention.is_redundant(), retention.forgone_frames()), (true, 0));
+    assert_eq!(is_gap(&mut retention), Some(true), "3: the owner counts on it");
+    assert!(!retention.is_redundant(), "whatever the owner says");
+    retention.receive(ack(&[4], true)).expect("an ack has no bytes");
+    assert!(!retention.is_redundant());
+    retention.receive(ack(&[3], true)).expect("an ack has no bytes");
+    assert!(retention.is_redundant(), "its content is in the topic after all");
+    // A reconnect: what the earlier subscription delivered is counted on, what the new one delivers is not yet.
+    retention.subscribed(LATER);
+    retention.frame(frame(LATER, 1, "x"));
+    assert_eq!(
+        (0..6).map(|_| is_gap(&mut retention)).collect::<Vec<_>>(),
+        [true, true, true, true, true, false].map(Some)
+    );
+    retention.frame(frame(LATER, 2, "x"));
+    retention.owner_gone();
+    assert_eq!(is_gap(&mut retention), Some(true), "nobody else has it now");
+}
+
+// --- windows that are too small -----------------------------------------------------------------------------------------------------
+
+/// The own line is down and the window full: the standby's backlog repeats nothing.
+#[test]
+fn a_lone_laggard_beyond_the_window_repeats_nothing() {
+    let options = Options { entries_max: 1_024, ring_frames_max: 512, ..Options::default() };
+    let mut merge = Merge::new(options, 1);
+    merge.own_subscription(Some(OWN), 0);
+    merge.standby_joined();
+    merge.standby_subscription(Some(STANDBY), 0);
+    deliver(&mut merge, OWN, 1, 0..100, 0);
+    deliver(&mut merge, STANDBY, 1, 0..100, 0);
+    assert!(merge.status().standby_aligned);
+    deliver(&mut merge, OWN, 101, 100..1_100, 10);
+    merge.own_subscription(None, 20);
+    // The relay was slow: what it held comes in pieces, over a second.
+    let mut written = cut(&mut merge, 30).len();
+    merge.committed();
+    for (index, number) in (101..).zip(100..2_000) {
+        let now_ms = 40 + number;
+        merge.frame(frame(STANDBY, index, &format!("m{number}")), now_ms);
+        if number == 150 {
+            // A new kind of entry fills the window while the standby is still behind it.
+            assert!(merge.status().entries <= 1_024);
+        }
+    }
+    merge.caught_up(Side::Standby, 3_000);
+    written += cut(&mut merge, 15_000).len();
+    assert_eq!(written, 2_000, "{:?}", merge.take_notices());
+}
+
+#[test]
+fn a_window_that_is_full_before_its_span_says_so() {
+    let options = Options { entries_max: 1_024, ..Options::default() };
+    let mut merge = Merge::new(options, 1);
+    merge.own_subscription(Some(OWN), 0);
+    for number in 0..3_000 {
+        merge.frame(frame(OWN, number + 1, &format!("m{number}")), number);
+    }
+    let held_ms = merge.status().span_cut_to_ms.expect("1,024 entries are one second of ten");
+    assert!((1_000..1_100).contains(&held_ms), "{held_ms}");
+    merge.idle_cut(70_000);
+    assert_eq!(merge.status().span_cut_to_ms, None);
+}
+
+/// First frames that are older than the last one of what they could not be matched with: the bounds hold both.
+#[test]
+fn a_gap_never_ends_before_it_begins() {
+    let mut merge = redundant_merge();
+    merge.own_subscription(None, 50);
+    merge.own_subscription(Some(LATER), 60);
+    deliver(&mut merge, LATER, 1, 500..510, 428);
+    deliver(&mut merge, STANDBY, 101, 100..110, 482);
+    merge.standby_subscription(None, 490);
+    merge.idle_cut(2_000);
+    let fiat = Notice::AlignedByFiat { subscription: LATER, last_before_ms: Some(428), first_after_ms: 482 };
+    assert_eq!(merge.take_notices(), [fiat]);
+}
+
+/// Both lines are up and idle; then the first message comes and the owner dies, with or without having written it.
+#[test]
+fn the_first_message_after_an_idle_time_is_safe() {
+    for written in [false, true] {
+        let mut retention = Retention::new(Options::default());
+        retention.subscribed(STANDBY);
+        retention.frame(frame(STANDBY, 1, "first"));
+        let id = RecordId { epoch: 3, sequence: 1 };
+        let record = TailRecord { id, fingerprint: fingerprint("first"), subscription: OWN, index: 1 };
+        let tail = written.then_some(record);
+        let mut merge = Merge::take_over(Options::default(), 4, retention, tail, 0);
+        assert_eq!(cut(&mut merge, 0).len(), usize::from(!written));
     }
 }

@@ -21,6 +21,9 @@ struct Total {
     kills: u64,
     flaps: u64,
     relay_breaks: u64,
+    silences: u64,
+    missed: u64,
+    falsely_behind: u64,
     first_bad_seed: Option<u64>,
 }
 
@@ -33,7 +36,10 @@ impl Total {
         self.kills += u64::from(outcome.kills);
         self.flaps += u64::from(outcome.flaps);
         self.relay_breaks += u64::from(outcome.relay_breaks);
-        if outcome.lost + outcome.duplicated + outcome.disordered > 0 {
+        self.silences += u64::from(outcome.silences);
+        self.missed += u64::from(outcome.missed);
+        self.falsely_behind += u64::from(outcome.falsely_behind);
+        if outcome.lost + outcome.duplicated + outcome.disordered > 0 || outcome.missed + outcome.falsely_behind > 0 {
             self.first_bad_seed.get_or_insert(seed);
         }
     }
@@ -69,6 +75,10 @@ fn runs(name: &str, scenario: &Scenario, share: u64) -> Total {
         flaps * 2 > runs * u64::from(scenario.flaps),
         "too few reconnects happened for the run to count: {total:?}"
     );
+    assert!(
+        total.silences * 2 >= runs * u64::from(scenario.silences),
+        "too few silences for the run to count: {total:?}"
+    );
     total
 }
 
@@ -76,11 +86,13 @@ fn assert_exact(name: &str, scenario: &Scenario, share: u64) {
     let total = runs(name, scenario, share);
     if let Some(seed) = total.first_bad_seed {
         panic!(
-            "{} lost, {} duplicated, {} out of order, first with seed {seed} at {:.0} % repeats; repeat it with \
+            "{} lost, {} duplicated, {} out of order, {} silences missed, {} lines falsely behind, first with seed {seed} at {:.0} % repeats; repeat it with \
              TWINFEED_SEED={seed} cargo test -p twinfeed-dedup --test takeover_simulation {name} -- --nocapture",
             total.lost,
             total.duplicated,
             total.disordered,
+            total.missed,
+            total.falsely_behind,
             scenario.repeats * 100.0
         );
     }
@@ -128,6 +140,19 @@ fn connections_that_drop_while_joining_are_exact() {
     for repeats in [0.0, 0.3, 0.7, 0.95] {
         let scenario = Scenario { flaps: 12, flaps_while_joining: true, ..Scenario::of_the_model(repeats, 0.0) };
         assert_exact("connections_that_drop_while_joining_are_exact", &scenario, 2);
+    }
+}
+
+/// A line falls silent while its twin goes on: it is found in time and connected anew, and nothing is lost or repeated.
+#[test]
+fn silent_lines_are_found_and_exact() {
+    for (gap_ms, repeats, reorder_ms) in
+        [(1.0, 0.0, 0.0), (1.0, 0.7, 0.0), (1.0, 0.3, 3.0), (20.0, 0.3, 0.0), (100.0, 0.0, 0.0)]
+    {
+        let messages = (60_000.0 / gap_ms) as usize;
+        let base = Scenario::of_the_model(repeats, reorder_ms);
+        let scenario = Scenario { gap_ms, messages, silences: 4, flaps: 2, kills: 2, relay_breaks: 1, ..base };
+        assert_exact("silent_lines_are_found_and_exact", &scenario, 5);
     }
 }
 

@@ -6,9 +6,9 @@
 use super::Merge;
 use crate::member::{Member, Side, Stage};
 use crate::slots::Slot;
-use crate::watch::{Change, Delivered, Seen};
+use crate::watch::{Change, Delivered, Seen, Watch};
 use crate::window::Entry;
-use crate::{Alone, MergeStatus, Notice};
+use crate::{Alone, MergeStatus, Notice, Shape};
 
 /// How long a cut of the span is shown.
 const SPAN_CUT_SHOWN_MS: u64 = 60_000;
@@ -94,13 +94,13 @@ impl<P> Merge<P> {
     }
 
     /// Compares the front entry, which is about to be forgotten, if that has not been done.
-    pub(super) fn compare_front(&mut self, lines: Option<[Slot; 2]>) {
+    pub(super) fn compare_front(&mut self) {
         let Some((ordinal, entry, _)) = self.window.front() else { return };
         if ordinal < self.watch.next() {
             return;
         }
-        match lines.and_then(|lines| seen(entry, lines)) {
-            Some(seen) => self.watch.compare(ordinal, &seen),
+        match self.lines() {
+            Some(lines) => compare(&mut self.watch, ordinal, entry, lines),
             None => self.watch.pass(ordinal),
         }
     }
@@ -115,10 +115,7 @@ impl<P> Merge<P> {
         {
             let mut ordinal = self.watch.next();
             while let Some(entry) = self.window.get(ordinal).filter(|entry| entry.created_at_ms <= ripe_ms) {
-                match seen(entry, lines) {
-                    Some(seen) => self.watch.compare(ordinal, &seen),
-                    None => self.watch.pass(ordinal),
-                }
+                compare(&mut self.watch, ordinal, entry, lines);
                 ordinal += 1;
             }
         }
@@ -177,9 +174,16 @@ impl<P> Merge<P> {
     }
 }
 
-/// An entry as the watch sees it; `None` if it came from neither of the two present subscriptions.
-fn seen(entry: &Entry, lines: [Slot; 2]) -> Option<Seen> {
+/// Shows an entry to the watch. One from neither of the two present subscriptions tells nothing of them.
+#[inline]
+fn compare(watch: &mut Watch, ordinal: u64, entry: &Entry, lines: [Slot; 2]) {
     let lacks = lines.map(|slot| !entry.seen.contains(slot));
-    let message = Alone { record: entry.record, fingerprint: entry.fingerprint, at_ms: entry.created_at_ms };
-    (lacks != [true; 2]).then_some(Seen { message, shape: entry.shape, lacks })
+    if lacks == [false; 2] && entry.shape == Shape::UNKNOWN {
+        watch.agree(ordinal, entry.created_at_ms);
+    } else if lacks == [true; 2] {
+        watch.pass(ordinal);
+    } else {
+        let message = Alone { record: entry.record, fingerprint: entry.fingerprint, at_ms: entry.created_at_ms };
+        watch.compare(ordinal, &Seen { message, shape: entry.shape, lacks });
+    }
 }

@@ -41,9 +41,9 @@ impl Kind {
         self.run[side.index()].saturating_sub(self.run[side.other().index()])
     }
 
-    fn agree(&mut self) {
+    fn agree(&mut self, messages: u32) {
         self.run = [0; 2];
-        self.shared += 1;
+        self.shared = self.shared.saturating_add(messages);
         if self.shared >= 1_024 {
             (self.shared, self.apart) = (self.shared / 2, self.apart / 2);
         }
@@ -112,7 +112,7 @@ impl Kinds {
         if shape == Shape::UNKNOWN {
             self.pauses.message(at_ms);
             if is_shared_now {
-                self.whole.agree();
+                self.whole.agree(1);
             } else {
                 self.whole.lack(lacks, at_ms);
             }
@@ -122,9 +122,9 @@ impl Kinds {
         let kind = &mut self.kinds[position];
         kind.last_ms = at_ms;
         if is_shared_now {
-            kind.agree();
+            kind.agree(1);
             self.pauses.message(at_ms);
-            self.whole.agree();
+            self.whole.agree(1);
             self.count_novelty(is_new);
             return true;
         }
@@ -136,6 +136,13 @@ impl Kinds {
             self.whole.lack(lacks, at_ms);
         }
         counts
+    }
+
+    /// Takes in messages of no known shape that both lines have delivered, all within a second.
+    pub(crate) fn agree(&mut self, messages: u32, first_ms: u64, last_ms: u64) {
+        self.pauses.message(first_ms);
+        self.pauses.message(last_ms);
+        self.whole.agree(messages);
     }
 
     fn count_novelty(&mut self, is_new: bool) {

@@ -14,6 +14,11 @@ const CLEAN_SECONDS_MIN: usize = 3;
 /// What chance leaves between two lines that lose a message now and then, or say something for themselves.
 const CHANCE_MESSAGES: u64 = 2;
 
+/// When the second of a moment is over.
+pub(crate) fn second_end_ms(at_ms: u64) -> u64 {
+    (at_ms / SECOND_MS + 1) * SECOND_MS
+}
+
 #[derive(Debug, Clone, Copy, Default)]
 struct Second {
     number: u64,
@@ -28,12 +33,22 @@ pub(crate) struct Recent {
 }
 
 impl Recent {
-    pub(crate) fn compare(&mut self, lacks: [bool; 2], at_ms: u64) {
+    fn second(&mut self, at_ms: u64) -> &mut Second {
         let number = at_ms / SECOND_MS;
         let second = &mut self.seconds[number as usize % SECONDS];
         if second.number != number {
             *second = Second { number, ..Second::default() };
         }
+        second
+    }
+
+    /// Takes in messages of one second that no line lacks.
+    pub(crate) fn agree(&mut self, messages: u64, at_ms: u64) {
+        self.second(at_ms).messages += messages;
+    }
+
+    pub(crate) fn compare(&mut self, lacks: [bool; 2], at_ms: u64) {
+        let second = self.second(at_ms);
         second.messages += 1;
         for side in [0, 1].into_iter().filter(|side| lacks[*side]) {
             if second.lacks[side] == 0 {

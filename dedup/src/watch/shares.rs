@@ -25,12 +25,22 @@ pub(crate) struct Shares {
 }
 
 impl Shares {
-    pub(crate) fn compare(&mut self, lacks: [bool; 2], at_ms: u64) {
+    fn bucket(&mut self, at_ms: u64) -> &mut Bucket {
         let number = at_ms / BUCKET_MS;
         let bucket = &mut self.buckets[number as usize % BUCKETS];
         if bucket.number != number {
             *bucket = Bucket { number, ..Bucket::default() };
         }
+        bucket
+    }
+
+    /// Takes in messages of one second that no line lacks.
+    pub(crate) fn agree(&mut self, messages: u64, at_ms: u64) {
+        self.bucket(at_ms).messages += messages;
+    }
+
+    pub(crate) fn compare(&mut self, lacks: [bool; 2], at_ms: u64) {
+        let bucket = self.bucket(at_ms);
         bucket.messages += 1;
         for side in [0, 1] {
             bucket.lacks[side] += u64::from(lacks[side]);

@@ -12,6 +12,9 @@ const DRIPS_MESSAGES_MIN: u64 = 32;
 /// A line that delivers less than one in so many of the other's messages starves, and one in so many is enough to end it.
 const STARVES_BELOW: u64 = 10;
 const FED_FROM: u64 = 2;
+/// What the other delivers in the first moments may be older than this subscription.
+const BEGINS_AFTER_MS: u64 = 5_000;
+
 /// What a line's present subscription has delivered.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Delivered {
@@ -45,6 +48,10 @@ impl Starving {
     ) -> Verdict {
         let fresh = Began { at_ms: now_ms, mine: mine.frames, other: other.frames, enough: None };
         let began = self.began.get_or_insert(fresh);
+        if now_ms < began.at_ms.saturating_add(BEGINS_AFTER_MS) {
+            (began.mine, began.other) = (mine.frames, other.frames);
+            return Verdict::Unclear;
+        }
         let came = mine.frames.saturating_sub(began.mine);
         let there = other.frames.saturating_sub(began.other);
         if there < OTHER_MESSAGES_MIN {

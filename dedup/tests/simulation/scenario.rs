@@ -37,6 +37,8 @@ pub(crate) struct Scenario {
     pub(crate) relay_breaks: u32,
     /// Connections also drop while a newcomer is still joining.
     pub(crate) flaps_while_joining: bool,
+    /// Times that one line falls silent, connection and all else as before, until it is found and connected anew.
+    pub(crate) silences: u32,
     /// Reconnects are quicker than the relay, and the owner is to be killed right after them.
     pub(crate) kills_chase_flaps: bool,
     pub(crate) bug: Bug,
@@ -56,6 +58,7 @@ impl Scenario {
             flaps: 4,
             relay_breaks: 0,
             flaps_while_joining: false,
+            silences: 0,
             kills_chase_flaps: false,
             bug: Bug::None,
             options,

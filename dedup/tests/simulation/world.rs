@@ -3,8 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 
 use twinfeed_dedup::{
-    Ack, Fingerprint, Frame, Merge, Observed, Record, RecordId, Resolved, Retention, SubscriptionId, TailRecord,
-    ToStandby,
+    Ack, Fingerprint, Frame, Merge, Notice, Observed, Record, RecordId, Resolved, Retention, Side, SubscriptionId,
+    TailRecord, ToStandby,
 };
 
 use super::agenda::Agenda;
@@ -15,6 +15,10 @@ use super::scenario::{Bug, Scenario};
 const SKEW_MS_MAX: f64 = 50.0;
 const CHANNEL_MS_MAX: f64 = 5.0;
 const COMMIT_EVERY_US: u64 = 10_000;
+/// How often a node says that it has shown, or sent, all that it has read.
+const CAUGHT_UP_EVERY_US: u64 = 100_000;
+/// How long a line may be silent beside a speaking twin until it must have been found: skew, margin and a few messages.
+const FOUND_WITHIN_US: u64 = 4_000_000;
 /// Time for everything under way to arrive after the feed's last message.
 const AFTERMATH_US: u64 = 6_000_000;
 
@@ -28,6 +32,10 @@ pub(crate) struct Outcome {
     pub(crate) kills: u32,
     pub(crate) flaps: u32,
     pub(crate) relay_breaks: u32,
+    pub(crate) silences: u32,
+    /// Silences that were not found in time, and lines that were called behind and were not.
+    pub(crate) missed: u32,
+    pub(crate) falsely_behind: u32,
 }
 
 /// Index into the nodes; a node that dies never comes back.
@@ -57,22 +65,59 @@ enum Role {
 enum Upward {
     Subscription(Option<SubscriptionId>),
     Frame(Frame<()>),
+    /// The answer to a question of the owner's, asked at this time.
+    AllSent {
+        asked_ms: u64,
+    },
 }
 
 #[derive(Debug)]
 enum Event {
-    Receive { node: NodeId, subscription: SubscriptionId, fingerprint: Fingerprint },
-    Relayed { link: u64, said: Upward },
-    Told { link: u64, number: u64, offset: usize, message: ToStandby },
-    CommitTick { epoch: u64 },
-    Committed { epoch: u64, batch: Vec<Record<()>> },
+    Receive {
+        node: NodeId,
+        subscription: SubscriptionId,
+        fingerprint: Fingerprint,
+    },
+    Relayed {
+        link: u64,
+        said: Upward,
+    },
+    Told {
+        link: u64,
+        number: u64,
+        offset: usize,
+        message: ToStandby,
+    },
+    CommitTick {
+        epoch: u64,
+    },
+    Committed {
+        epoch: u64,
+        batch: Vec<Record<()>>,
+    },
     Kill,
     Flap,
-    Reconnect { node: NodeId },
+    Reconnect {
+        node: NodeId,
+    },
     BreakRelay,
-    MendRelay { epoch: u64 },
-    TakeOver { epoch: u64 },
-    Join { epoch: u64 },
+    MendRelay {
+        epoch: u64,
+    },
+    TakeOver {
+        epoch: u64,
+    },
+    Join {
+        epoch: u64,
+    },
+    /// Both nodes say how far they are.
+    Look {
+        epoch: u64,
+    },
+    Silence,
+    SilenceMustBeFound {
+        subscription: SubscriptionId,
+    },
 }
 
 /// The ordered channel between owner and standby. Breaking it loses what is under way; a new `generation` starts over.
@@ -104,6 +149,8 @@ struct World<'a> {
     in_flight: Option<Vec<Record<()>>>,
     subscriptions: u64,
     covered_from_us: u64,
+    /// The subscription that delivers nothing any more.
+    silent: Option<SubscriptionId>,
     outcome: Outcome,
 }
 
@@ -142,6 +189,7 @@ impl<'a> World<'a> {
             in_flight: None,
             subscriptions: 0,
             covered_from_us: u64::MAX,
+            silent: None,
             outcome: Outcome::default(),
         }
     }
@@ -151,6 +199,11 @@ impl<'a> World<'a> {
         self.owner = self.add_node(Role::Owner(Box::new(merge)));
         self.subscribe(self.owner);
         self.after(COMMIT_EVERY_US, Event::CommitTick { epoch: 1 });
+        self.after(CAUGHT_UP_EVERY_US, Event::Look { epoch: 1 });
+        if self.scenario.silences > 0 {
+            let silence_us = self.prng.between_ms(1_000.0, 4_000.0);
+            self.after(silence_us, Event::Silence);
+        }
         let join_us = self.prng.between_ms(0.0, 100.0);
         self.after(join_us, Event::Join { epoch: 1 });
         let kill_us = self.prng.between_ms(100.0, 1_500.0);
@@ -181,6 +234,11 @@ impl<'a> World<'a> {
             Event::MendRelay { epoch } if epoch == self.epoch => self.mend_relay(),
             Event::TakeOver { epoch } if epoch == self.epoch => self.take_over(),
             Event::Join { epoch } if epoch == self.epoch => self.join(),
+            Event::Look { epoch } if epoch == self.epoch => self.look(),
+            Event::Silence => self.fall_silent(),
+            Event::SilenceMustBeFound { subscription } => {
+                self.outcome.missed += u32::from(self.silent == Some(subscription));
+            }
             // Of an earlier epoch, or lost with a broken link.
             Event::Relayed { .. }
             | Event::Told { .. }
@@ -188,6 +246,7 @@ impl<'a> World<'a> {
             | Event::Committed { .. }
             | Event::MendRelay { .. }
             | Event::TakeOver { .. }
+            | Event::Look { .. }
             | Event::Join { .. } => {}
         }
     }
@@ -266,7 +325,7 @@ impl<'a> World<'a> {
     fn receive(&mut self, node: NodeId, subscription: SubscriptionId, fingerprint: Fingerprint) {
         let now_ms = self.now_ms();
         let place = &mut self.nodes[node];
-        if !place.alive || place.subscription != Some(subscription) {
+        if !place.alive || place.subscription != Some(subscription) || self.silent == Some(subscription) {
             return;
         }
         place.index += 1;
@@ -299,6 +358,7 @@ impl<'a> World<'a> {
         let now_ms = self.now_ms();
         match said {
             Upward::Subscription(subscription) => self.merge().standby_subscription(subscription, now_ms),
+            Upward::AllSent { asked_ms } => self.merge().caught_up(Side::Standby, asked_ms),
             Upward::Frame(frame) => {
                 if self.scenario.bug == Bug::ReleasedBeforeCommit {
                     self.release(frame.subscription, frame.index);
@@ -371,7 +431,11 @@ impl<'a> World<'a> {
 
     fn break_relay(&mut self) {
         // While the owner's connection is down, too, it would be the second fault at a time.
-        let is_allowed = self.standby.is_some() && !self.vacant && self.link.is_up && self.merge().status().own_aligned;
+        let is_allowed = self.standby.is_some()
+            && !self.vacant
+            && self.silent.is_none()
+            && self.link.is_up
+            && self.merge().status().own_aligned;
         if !is_allowed {
             self.after(20_000, Event::BreakRelay);
             return;
@@ -412,6 +476,59 @@ impl<'a> World<'a> {
         }
         for (number, offset, message) in self.link.unconfirmed.clone() {
             self.send(number, offset, message);
+        }
+    }
+
+    // --- silence -----------------------------------------------------------------------------------------------------------
+
+    /// The owner's inbox is empty here between two events; the standby answers by return.
+    fn look(&mut self) {
+        let now_ms = self.now_ms();
+        self.merge().caught_up(Side::Own, now_ms);
+        if let Some(standby) = self.standby.filter(|_| self.link.is_up) {
+            self.relay(standby, Upward::AllSent { asked_ms: now_ms });
+        }
+        for notice in self.merge().take_notices() {
+            if let Notice::Behind { subscription, side, .. } = notice {
+                self.found(subscription, side);
+            }
+        }
+        self.send_messages();
+        self.after(CAUGHT_UP_EVERY_US, Event::Look { epoch: self.epoch });
+    }
+
+    /// A line is behind: it is connected anew.
+    fn found(&mut self, subscription: SubscriptionId, side: Side) {
+        if self.silent != Some(subscription) {
+            self.outcome.falsely_behind += 1;
+            return;
+        }
+        self.silent = None;
+        let node = if side == Side::Own { Some(self.owner) } else { self.standby };
+        if let Some(node) = node {
+            self.drop_connection(node);
+            let down_us = self.prng.between_ms(10.0, 300.0);
+            self.after(down_us, Event::Reconnect { node });
+        }
+        if self.outcome.silences < self.scenario.silences {
+            let next_us = self.prng.between_ms(300.0, 2_000.0);
+            self.after(next_us, Event::Silence);
+        }
+    }
+
+    /// One line delivers nothing any more, while everything else is as it should be.
+    fn fall_silent(&mut self) {
+        let victim = self.standby.filter(|_| !self.vacant && self.link.is_up && self.silent.is_none());
+        let is_allowed = victim.is_some() && self.merge().status().own_aligned && self.standby_is_redundant();
+        let Some(standby) = victim.filter(|_| is_allowed) else {
+            self.after(20_000, Event::Silence);
+            return;
+        };
+        let node = if self.prng.chance(0.5) { self.owner } else { standby };
+        self.silent = self.nodes[node].subscription;
+        self.outcome.silences += 1;
+        if let Some(subscription) = self.silent {
+            self.after(FOUND_WITHIN_US, Event::SilenceMustBeFound { subscription });
         }
     }
 
@@ -459,7 +576,8 @@ impl<'a> World<'a> {
         if self.outcome.kills >= self.scenario.kills {
             return;
         }
-        let is_allowed = !self.vacant && self.standby_is_redundant();
+        // A line that has just fallen silent is a fault, too, until it has been found.
+        let is_allowed = !self.vacant && self.silent.is_none() && self.standby_is_redundant();
         let Some(standby) = self.standby.filter(|_| is_allowed) else {
             let again_us = if self.scenario.kills_chase_flaps { 1_000 } else { 20_000 };
             self.after(again_us, Event::Kill);
@@ -497,6 +615,7 @@ impl<'a> World<'a> {
         node.role = Role::Owner(Box::new(merge));
         self.vacant = false;
         self.after(1_000, Event::CommitTick { epoch: self.epoch });
+        self.after(CAUGHT_UP_EVERY_US, Event::Look { epoch: self.epoch });
         let join_us = self.prng.between_ms(1.0, 100.0);
         self.after(join_us, Event::Join { epoch: self.epoch });
     }
@@ -516,19 +635,8 @@ impl<'a> World<'a> {
             self.after(20_000, Event::Flap);
             return;
         };
-        self.nodes[node].subscription = None;
         self.outcome.flaps += 1;
-        let now_ms = self.now_ms();
-        match &mut self.nodes[node].role {
-            Role::Owner(merge) => {
-                merge.own_subscription(None, now_ms);
-                self.send_messages();
-            }
-            Role::Standby(retention) => {
-                retention.disconnected();
-                self.relay(node, Upward::Subscription(None));
-            }
-        }
+        self.drop_connection(node);
         let chased = self.scenario.kills_chase_flaps;
         let down_us = if chased { self.prng.between_ms(0.1, 1.0) } else { self.prng.between_ms(10.0, 300.0) };
         self.after(down_us, Event::Reconnect { node });
@@ -541,8 +649,23 @@ impl<'a> World<'a> {
         }
     }
 
+    fn drop_connection(&mut self, node: NodeId) {
+        self.nodes[node].subscription = None;
+        let now_ms = self.now_ms();
+        match &mut self.nodes[node].role {
+            Role::Owner(merge) => {
+                merge.own_subscription(None, now_ms);
+                self.send_messages();
+            }
+            Role::Standby(retention) => {
+                retention.disconnected();
+                self.relay(node, Upward::Subscription(None));
+            }
+        }
+    }
+
     fn choose_victim(&mut self) -> Option<NodeId> {
-        let standby = self.standby.filter(|_| !self.vacant)?;
+        let standby = self.standby.filter(|_| !self.vacant && self.silent.is_none())?;
         let own_aligned = self.merge().status().own_aligned;
         let redundant = self.standby_is_redundant();
         if own_aligned && redundant {
