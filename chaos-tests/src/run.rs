@@ -7,7 +7,7 @@ use rand::{SeedableRng as _, rngs::StdRng};
 use crate::{
     harness,
     stage::Stage,
-    story::Story,
+    story::{Scale, Story},
     verdict::{RunResult, Verdict},
 };
 
@@ -20,6 +20,7 @@ pub struct Settings {
     pub seed: u64,
     /// Messages a second of the numbered feed, where the story leaves it open.
     pub rate: u64,
+    pub scale: Scale,
     /// Judge silences too: only on a quiet machine and a release build.
     pub strict: bool,
     /// One of the seeded bugs, for the suite's check of itself.
@@ -74,6 +75,9 @@ fn stage(story: &dyn Story, settings: &Settings, seed: u64, faults: usize) -> Ru
     };
     result.took_s = began.elapsed().as_secs();
     result.repeat = format!("just chaos {} --runs {faults} --seed {seed} --rate {}", facts.name, settings.rate);
+    if settings.scale == Scale::Full {
+        result.repeat.push_str(" --full");
+    }
     if let Some(bug) = &settings.bug {
         result.repeat.push_str(&format!(" --bug {bug}"));
     }
@@ -87,7 +91,8 @@ fn play(
     faults: usize,
 ) -> anyhow::Result<crate::observation::Observation> {
     let facts = story.facts();
-    let mut options = story.stage(seed)?;
+    let mut options = story.stage_at(settings.scale, seed)?;
+    options.scale = settings.scale;
     options.feed.seed = seed;
     options.feed.rate = options.feed.rate.or(Some(settings.rate));
     options.faulty_node |= facts.needs_faulty_node || settings.bug.is_some();

@@ -9,6 +9,7 @@ use crate::{
     harness,
     run::{self, Settings},
     scenarios,
+    story::Scale,
     verdict::Verdict,
 };
 
@@ -73,7 +74,7 @@ fn try_bug(bug: &'static str, stories: &[(&'static str, usize)], rate: u64) -> R
     let began = Instant::now();
     let mut outcome = Outcome { bug, noticed_by: None, played: Vec::new(), took_s: 0 };
     for (seed, &(name, runs)) in SEEDS.flat_map(|seed| stories.iter().map(move |story| (seed, story))) {
-        let settings = Settings { runs, seed, rate, strict: false, bug: Some(bug.to_owned()) };
+        let settings = Settings { runs, seed, rate, scale: Scale::Quick, strict: false, bug: Some(bug.to_owned()) };
         let verdict = run::run(scenarios::find(name)?, &settings, |result| {
             // The first line says it; an invalid run's reason goes on for pages.
             let reason = result.reasons.first().and_then(|reason| reason.lines().next()).unwrap_or_default();

@@ -15,11 +15,14 @@ use crate::{
         network::Network, wait_for,
     },
     invariants::CONVERGENCE_MS_MAX,
-    observation::{Fault, Observation, Recovery},
+    observation::{Fault, Look, Observation, Recovery, SilentLine},
+    story::Scale,
 };
 
 /// The connector of every story.
 pub const CONNECTOR: &str = "prices";
+/// Follows the topic's name where connectors share one.
+const SHARED: &str = "-shared";
 /// Fewer messages a second than this before a fault prove nothing.
 const TRAFFIC_MIN: f64 = 100.0;
 /// Runs of missing messages that are printed of a broken stage.
@@ -38,6 +41,10 @@ pub struct StageOptions {
     pub kafka: KafkaOptions,
     /// A namespace for each node, so that it can be cut off; needs root.
     pub network: bool,
+    /// So many further connectors, `shared-1` and on, that subscribe the same feed and share one topic, `Stage::shared_topic`.
+    pub sharing: usize,
+    /// As the run wants it.
+    pub scale: Scale,
     /// Further configuration of the connector.
     pub connector: Vec<(&'static str, String)>,
     /// Environment of every node.
@@ -55,6 +62,8 @@ impl Default for StageOptions {
             nodes: 3,
             kafka: KafkaOptions::Shared,
             network: false,
+            sharing: 0,
+            scale: Scale::Quick,
             connector: Vec::new(),
             environment: Vec::new(),
             faulty_node: false,
@@ -70,6 +79,7 @@ pub struct Stage {
     pub feed: Feed,
     pub topic: String,
     pub kafka: Kafka,
+    pub scale: Scale,
     network: Option<Rc<Network>>,
     /// Notes of the story: what it found wrong, and further figures.
     pub seen: Observation,
@@ -106,10 +116,25 @@ impl Stage {
         ];
         config.extend(options.connector.iter().cloned());
         cluster.admin.create(CONNECTOR, &config)?;
+        for n in 1..=options.sharing {
+            // The later of two values of a key counts.
+            let mut config = config.clone();
+            config.push(("kafka.topic", format!("{topic}{SHARED}")));
+            cluster.admin.create(&sharer(n), &config)?;
+        }
         let verifier = Verifier::start(cluster.dir(), kafka.direct(), &topic, &feed)?;
         cluster.wait_redundant(CONNECTOR)?;
-        let (seen, broken_on_purpose) = (Observation::default(), options.bug.is_some());
-        Ok(Self { cluster, feed, topic, kafka, network, seen, verifier, last_fault: String::new(), broken_on_purpose })
+        for n in 1..=options.sharing {
+            cluster.wait_redundant(&sharer(n))?;
+        }
+        let (seen, broken_on_purpose, scale) = (Observation::default(), options.bug.is_some(), options.scale);
+        let last_fault = String::new();
+        Ok(Self { cluster, feed, topic, kafka, scale, network, seen, verifier, last_fault, broken_on_purpose })
+    }
+
+    /// The topic of the connectors that share one.
+    pub fn shared_topic(&self) -> String {
+        format!("{}{SHARED}", self.topic)
     }
 
     /// The nodes' own network, where `StageOptions::network` asked for one.
@@ -169,6 +194,14 @@ impl Stage {
     /// Notes a property of this story alone that does not hold.
     pub fn found(&mut self, what: String) {
         self.seen.findings.push(what);
+    }
+
+    /// Asks whether the stream is redundant, and notes the answer with the line that fell silent at `since`.
+    pub fn look(&self, line: &mut SilentLine, since: Instant) {
+        let after_ms = since.elapsed().as_millis() as u64;
+        if let Ok(connector) = self.cluster.admin.connector(CONNECTOR) {
+            line.looks.push(Look { after_ms, redundant: Cluster::says_redundant(&connector) });
+        }
     }
 
     /// Owner, standby and epoch of the redundant stream.
@@ -236,7 +269,9 @@ impl Stage {
         // Broker and network live to the end of this function: the verifier reads, the nodes tell.
         let Self { mut cluster, feed, verifier, mut seen, kafka: _kafka, network: _network, broken_on_purpose, .. } =
             self;
-        seen.books = verifier.verdict(VERDICT_MAX).map_err(|error| cluster.explain(error))?;
+        let books = verifier.verdict(VERDICT_MAX).map_err(|error| cluster.explain(error))?;
+        // What a story has read of other topics counts as well.
+        seen.books = books.and(seen.books);
         drop(feed);
         seen.events = cluster.admin.events().unwrap_or_default();
         cluster.look_at_nodes();
@@ -251,6 +286,11 @@ impl Stage {
         }
         Ok(seen)
     }
+}
+
+/// Name of a connector that shares its topic, from 1.
+pub fn sharer(n: usize) -> String {
+    format!("shared-{n}")
 }
 
 /// Who does what for the stream.
@@ -273,7 +313,7 @@ fn silences(books: &ReaderBooks, faults: &[Fault]) -> Vec<u64> {
     (0..faults.len()).map(around).collect()
 }
 
-fn wall_ms() -> u64 {
+pub(crate) fn wall_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }
 

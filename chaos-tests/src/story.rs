@@ -9,6 +9,25 @@ use crate::{
     stage::{Stage, StageOptions},
 };
 
+/// How long a story takes its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Scale {
+    /// As long as shows it: the test suite plays every story.
+    #[default]
+    Quick,
+    /// As long and as many as the fault matrix asks for.
+    Full,
+}
+
+impl Scale {
+    pub fn pick<T>(self, quick: T, full: T) -> T {
+        match self {
+            Self::Quick => quick,
+            Self::Full => full,
+        }
+    }
+}
+
 /// What is known of a story before it runs.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts {
@@ -52,6 +71,11 @@ pub trait Story: Sync {
     /// What stands on the stage; `seed` is that of the feed and of everything random.
     fn stage(&self, _seed: u64) -> Result<StageOptions> {
         Ok(StageOptions::default())
+    }
+
+    /// The same, where it depends on the scale.
+    fn stage_at(&self, _scale: Scale, seed: u64) -> Result<StageOptions> {
+        self.stage(seed)
     }
 
     /// One fault from beginning to end; traffic flows and the stream is redundant when it is called, and the frame waits for

@@ -7,7 +7,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use twinfeed_chaos::{
     run::{self, Settings},
     scenarios,
-    story::Story,
+    story::{Scale, Story},
     verdict::Verdict,
 };
 
@@ -20,7 +20,7 @@ const RUNS_MAX: u64 = 3;
 fn play(story: &dyn Story) -> Result<(), Failed> {
     let runs = std::env::var("TWINFEED_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
     let mut lines = String::new();
-    let settings = Settings { runs, seed: 1, rate: RATE, strict: false, bug: None };
+    let settings = Settings { runs, seed: 1, rate: RATE, scale: Scale::Quick, strict: false, bug: None };
     let verdict = run::until_valid(story, &settings, RUNS_MAX, |result| {
         eprintln!("{}", result.line());
         lines.push_str(&result.line());

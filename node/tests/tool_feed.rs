@@ -16,13 +16,13 @@ use twinfeed_node::{
     model::frame::FeedEvent,
     supervise::Supervisor,
     tools::{
-        feed::{Args, Faults, FeedServer},
+        feed::{Args, Faults, FeedServer, Ledger, Manners},
         pattern::{Pattern, PatternArgs},
     },
 };
 
 fn args(rate: f64, count: Option<u64>) -> Args {
-    let pattern = PatternArgs { seed: 3, size: 120, repeats: 0.3, hot: 5, replay: None, bridge: 50 };
+    let pattern = PatternArgs { seed: 3, size: 120, repeats: 0.3, hot: 5, bridge: 50, ..PatternArgs::default() };
     Args {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         paths: vec!["a".into(), "b".into()],
@@ -178,6 +178,192 @@ async fn orders_take_a_path_down_and_up_and_reset_it() {
     while !matches!(b.event().await, FeedEvent::Closed { .. }) {}
     let ended: Vec<_> = stage.server.ledger().connections.into_iter().filter_map(|entry| entry.ended).collect();
     assert_eq!(ended, ["fault: closed", "fault: reset"]);
+}
+
+#[tokio::test]
+async fn a_silent_line_is_credited_with_nothing_and_speaks_again() {
+    let mut args = args(2_000.0, None);
+    args.pattern.channels = 3;
+    let stage = Stage::new(args).await;
+    let (address, pattern) = (stage.server.address(), &stage.pattern);
+    let (mut a, mut b) = (stage.subscribe("a"), stage.subscribe("b"));
+    a.opened().await;
+    b.opened().await;
+    payloads(&mut a, 50).await;
+    let n_of = |payload: &Bytes| pattern.recognise(payload);
+    // One channel of three: what comes is of the other two, and the ledger has it from the other line.
+    assert!(http(address, "POST /silence/a/1").await.starts_with("HTTP/1.1 200"));
+    until(|| stage.server.ledger().connections[0].sent + 20 < stage.server.ledger().connections[1].sent).await;
+    let speaking: Vec<Bytes> = drained(&mut a).await;
+    let latest = &speaking[speaking.len() - 100..];
+    assert!(latest.iter().all(|payload| !payload.windows(12).any(|part| part == b"\"channel\":1,")), "{latest:?}");
+    // All of it, on both lines: nothing is sent, so nothing is owed.
+    for order in ["POST /silence/a", "POST /silence/b"] {
+        assert!(http(address, order).await.starts_with("HTTP/1.1 200"), "{order}");
+    }
+    let quiet = stage.server.ledger();
+    let positions = |ledger: &Ledger| ledger.connections.iter().map(|entry| entry.next_n).max();
+    until(|| positions(&stage.server.ledger()) > positions(&quiet).map(|n| n + 500)).await;
+    let later = stage.server.ledger();
+    assert!(later.sent() <= quiet.sent() + 100, "{} {}", later.sent(), quiet.sent());
+    for order in ["POST /speak/a", "POST /speak/b"] {
+        assert!(http(address, order).await.starts_with("HTTP/1.1 200"), "{order}");
+    }
+    drained(&mut a).await;
+    let spoken = payloads(&mut a, 10).await;
+    assert!(spoken.iter().all(|payload| n_of(payload).is_some()));
+    assert!(stage.server.ledger().covered.len() >= 2, "a hole where nobody was sent anything");
+}
+
+#[tokio::test]
+async fn a_muted_connection_is_cured_by_the_next() {
+    let mut args = args(1_000.0, None);
+    args.wait_subscribers = 1;
+    let stage = Stage::new(args).await;
+    let address = stage.server.address();
+    let mut a = stage.subscribe("a");
+    a.opened().await;
+    payloads(&mut a, 20).await;
+    http(address, "POST /mute/a").await;
+    let entry = |id: usize| stage.server.ledger().connections.get(id).cloned();
+    let sent = || entry(0).map(|entry| (entry.sent, entry.next_n)).expect("a connection");
+    until(|| sent().0 + 200 < sent().1).await;
+    http(address, "POST /close/a").await;
+    until(|| entry(1).is_some_and(|entry| entry.sent > 50)).await;
+}
+
+#[tokio::test]
+async fn each_connection_says_for_itself_what_it_is_told_to() {
+    let mut args = args(1.0, None);
+    (args.paths, args.wait_subscribers) = (vec!["a".into()], 9);
+    args.faults.manners = Manners {
+        greet_after_ms: Some(0),
+        answer: true,
+        heartbeat_every_ms: Some(5),
+        keep_alive_every_ms: Some(7),
+        await_subscription: false,
+    };
+    let stage = Stage::new(args).await;
+    let mut one = stage.subscribe("a");
+    one.opened().await;
+    let said = payloads(&mut one, 20).await;
+    let text = |payload: &Bytes| String::from_utf8_lossy(payload).into_owned();
+    assert_eq!(text(&said[0]), r#"{"own":"greeting","connection":1,"number":1,"seed":3}"#);
+    let keep_alives = said.iter().filter(|payload| payload.is_empty()).count();
+    let beats = said.iter().filter(|payload| text(payload).contains("heartbeat\",\"connection\":1,")).count();
+    assert!(keep_alives > 3 && beats > 3 && keep_alives + beats >= 19, "{said:?}");
+}
+
+#[tokio::test]
+async fn a_subscription_is_answered_and_opens_the_feed_unless_it_comes_before_the_greeting() {
+    for greet_after_ms in [None, Some(60_000)] {
+        let mut args = args(500.0, None);
+        args.wait_subscribers = 1;
+        args.faults.manners = Manners { greet_after_ms, answer: true, await_subscription: true, ..Manners::default() };
+        let stage = Stage::new(args).await;
+        let options = [("websocket.subscription.message", "subscribe")];
+        let mut a = Feed::start_with(subscription(&stage.server.url("a"), &options));
+        a.opened().await;
+        let entry = || stage.server.ledger().connections[0].clone();
+        if greet_after_ms.is_none() {
+            let said = payloads(&mut a, 20).await;
+            assert_eq!(said[0], r#"{"own":"answer","connection":1,"number":1,"seed":3}"#);
+            assert!(said[1..].iter().all(|payload| stage.pattern.recognise(payload).is_some()), "{said:?}");
+        } else {
+            until(|| entry().next_n > 100).await;
+            assert_eq!((entry().sent, drained(&mut a).await.len()), (0, 0));
+        }
+    }
+}
+
+#[tokio::test]
+async fn marked_lines_carry_the_same_messages_in_other_bytes() {
+    let mut args = args(5_000.0, Some(500));
+    (args.pattern.mark_connections, args.pattern.repeats) = (true, 0.0);
+    (args.faults.lack, args.faults.fault_path) = (Some(50), Some("b".into()));
+    let stage = Stage::new(args).await;
+    let (mut a, mut b) = (stage.subscribe("a"), stage.subscribe("b"));
+    a.opened().await;
+    b.opened().await;
+    stage.finished().await;
+    let (of_a, of_b) = (drained(&mut a).await, drained(&mut b).await);
+    let marked = |of: &[Bytes], mark| of.iter().all(|payload| stage.pattern.connection(payload) == Some(mark));
+    assert!(marked(&of_a, 1) && marked(&of_b, 2));
+    let ledger = stage.server.ledger();
+    assert_eq!((of_a.len(), ledger.sent(), ledger.connections[0].sent), (500, 500, 500));
+    assert!((470..500).contains(&of_b.len()), "{}", of_b.len());
+    assert_eq!(ledger.connections[1].sent, of_b.len() as u64);
+}
+
+#[tokio::test]
+async fn a_pause_stops_the_schedule_for_all() {
+    let stage = Stage::new(args(2_000.0, None)).await;
+    let address = stage.server.address();
+    assert!(http(address, "POST /pause").await.starts_with("HTTP/1.1 409"), "nothing has begun");
+    let (mut a, mut b) = (stage.subscribe("a"), stage.subscribe("b"));
+    a.opened().await;
+    b.opened().await;
+    payloads(&mut b, 100).await;
+    assert!(http(address, "POST /pause").await.starts_with("HTTP/1.1 200"));
+    assert!(http(address, "POST /pause").await.starts_with("HTTP/1.1 409"));
+    let both = || stage.server.ledger().connections.iter().map(|entry| entry.next_n).collect::<Vec<_>>();
+    until(|| both().windows(2).all(|pair| pair[0] == pair[1])).await;
+    assert_eq!(stage.server.ledger().sent(), both()[0]);
+    assert!(http(address, "POST /resume").await.starts_with("HTTP/1.1 200"));
+    let before = both()[0];
+    until(|| both()[0] > before + 100).await;
+    let ledger = stage.server.ledger();
+    assert_eq!(ledger.covered.len(), 1, "a pause leaves no hole");
+    assert!(ledger.timetable().is_some_and(|table| table.pauses == ledger.pauses), "{ledger:?}");
+}
+
+#[tokio::test]
+async fn a_refusal_says_when_to_come_again_and_is_noted() {
+    let mut args = args(500.0, None);
+    args.wait_subscribers = 1;
+    let stage = Stage::new(args).await;
+    let address = stage.server.address();
+    assert!(http(address, "POST /refuse/a/30").await.starts_with("HTTP/1.1 200"));
+    let upgrade = "GET /a HTTP/1.1\r\nsec-websocket-key: x";
+    let answer = http(address, upgrade).await;
+    assert!(answer.starts_with("HTTP/1.1 429 ") && answer.contains("\r\nRetry-After: 30\r\n"), "{answer}");
+    let refusals = stage.server.ledger().refusals;
+    assert_eq!(refusals.iter().map(|r| (r.path.as_str(), r.retry_after_s)).collect::<Vec<_>>(), [("a", 30)]);
+    stage.subscribe("b").opened().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_is_sent_nothing_is_closed() {
+    let mut args = args(500.0, None);
+    (args.faults.silent, args.faults.close_idle_ms) = (true, Some(30));
+    args.wait_subscribers = 1;
+    let stage = Stage::new(args).await;
+    let mut a = stage.subscribe("a");
+    a.opened().await;
+    while !matches!(a.event().await, FeedEvent::Closed { .. }) {}
+    until(|| stage.server.ledger().connections[0].ended.as_deref() == Some("fault: closed")).await;
+    assert_eq!(stage.server.ledger().sent(), 0);
+}
+
+/// Everything that has come so far.
+async fn drained(feed: &mut Feed) -> Vec<Bytes> {
+    let mut all = Vec::new();
+    while let Ok(mut one) = tokio::time::timeout(Duration::from_millis(100), payloads(feed, 1)).await {
+        all.append(&mut one);
+        if all.len() > 20_000 {
+            break;
+        }
+    }
+    all
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    let waited = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, waited).await.expect("within the deadline");
 }
 
 #[tokio::test]

@@ -64,7 +64,7 @@ fn feed_args() -> feed::Args {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         paths: vec!["a".into()],
         rate: 5_000.0,
-        pattern: PatternArgs { seed: 11, size: 100, repeats: 0.4, hot: 4, replay: None, bridge: 0 },
+        pattern: PatternArgs { seed: 11, size: 100, repeats: 0.4, hot: 4, ..Default::default() },
         count: Some(COUNT),
         seconds: None,
         skew_ms: 0,

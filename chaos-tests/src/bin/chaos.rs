@@ -13,7 +13,7 @@ use twinfeed_chaos::{
     results,
     run::{self, Settings},
     scenarios, self_test,
-    story::Story,
+    story::{Scale, Story},
     verdict::Verdict,
 };
 
@@ -38,6 +38,9 @@ struct Args {
     /// Do not judge how long the topic was silent: for debug builds and busy machines.
     #[arg(long)]
     lenient: bool,
+    /// Faults as long and as many as the fault matrix asks for, in stories that have a shorter form for the test suite.
+    #[arg(long)]
+    full: bool,
     /// Run the nodes with this seeded bug: the story should FAIL.
     #[arg(long)]
     bug: Option<String>,
@@ -141,7 +144,10 @@ fn soak(time: Duration, seed: u64, results: Option<PathBuf>) -> Result<ExitCode>
     let per_stage = story.facts().faults_per_stage;
     let (until, mut ledger) = (Instant::now() + time, Ledger::new(results));
     for seed in seed.. {
-        ledger.play(story, &Settings { runs: per_stage, seed, rate: 2_000, strict: false, bug: None });
+        ledger.play(
+            story,
+            &Settings { runs: per_stage, seed, rate: 2_000, scale: Scale::Full, strict: false, bug: None },
+        );
         if Instant::now() > until {
             break;
         }
@@ -155,8 +161,14 @@ fn play(args: &Args) -> Result<ExitCode> {
     } else {
         args.names.iter().map(|name| scenarios::find(name)).collect::<Result<_>>()?
     };
-    let settings =
-        Settings { runs: args.runs, seed: args.seed, rate: args.rate, strict: !args.lenient, bug: args.bug.clone() };
+    let settings = Settings {
+        runs: args.runs,
+        seed: args.seed,
+        rate: args.rate,
+        scale: if args.full { Scale::Full } else { Scale::Quick },
+        strict: !args.lenient,
+        bug: args.bug.clone(),
+    };
     let mut ledger = Ledger::new(args.results.clone());
     stories.into_iter().for_each(|story| ledger.play(story, &settings));
     ledger.exit_code()

@@ -9,8 +9,9 @@ use tonic::transport::{Channel, Endpoint};
 use twinfeed_proto::admin::{
     Connector, CreateConnectorRequest, DeleteConnectorRequest, DrainNodeRequest, Event, FailoverConnectorRequest,
     FailoverConnectorResponse, GetConnectorRequest, GetStatusRequest, GetStatusResponse, RemoveNodeRequest,
-    RestartConnectorRequest, StreamEventsRequest, TargetState, UndrainNodeRequest, UpdateConnectorRequest,
-    cluster_service_client::ClusterServiceClient, connector_service_client::ConnectorServiceClient,
+    RestartConnectorRequest, ResumeConnectorRequest, StreamEventsRequest, TargetState, UndrainNodeRequest,
+    UpdateConnectorRequest, cluster_service_client::ClusterServiceClient,
+    connector_service_client::ConnectorServiceClient,
 };
 
 /// A client of all nodes.
@@ -37,8 +38,15 @@ impl Admin {
     where
         F: Future<Output = Result<T, tonic::Status>>,
     {
+        self.ask_of(&self.endpoints, limit, call)
+    }
+
+    fn ask_of<T, F>(&self, endpoints: &[String], limit: Duration, call: impl Fn(Channel) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T, tonic::Status>>,
+    {
         let mut last = anyhow!("no endpoints");
-        for address in &self.endpoints {
+        for address in endpoints {
             let outcome = self.runtime.block_on(async {
                 let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
                 let channel = endpoint.connect_timeout(Duration::from_millis(300)).connect().await?;
@@ -59,11 +67,13 @@ impl Admin {
     }
 
     pub fn connector(&self, name: &str) -> Result<Connector> {
-        self.ask(Duration::from_secs(3), |channel| async {
-            let request = GetConnectorRequest { name: name.to_owned() };
-            let response = ConnectorServiceClient::new(channel).get_connector(request).await?.into_inner();
-            response.connector.ok_or_else(|| tonic::Status::internal("an answer without its connector"))
-        })
+        self.ask(Duration::from_secs(3), |channel| get_connector(channel, name))
+    }
+
+    /// The connector as the node at this address has it.
+    pub fn connector_at(&self, address: &str, name: &str) -> Result<Connector> {
+        let only = [address.to_owned()];
+        self.ask_of(&only, Duration::from_secs(3), |channel| get_connector(channel, name))
     }
 
     pub fn create(&self, name: &str, config: &[(&str, String)]) -> Result<()> {
@@ -130,6 +140,13 @@ impl Admin {
         })
     }
 
+    pub fn resume(&self, name: &str) -> Result<()> {
+        self.ask(Duration::from_secs(10), |channel| async {
+            let request = ResumeConnectorRequest { name: name.to_owned(), ..ResumeConnectorRequest::default() };
+            ConnectorServiceClient::new(channel).resume_connector(request).await.map(drop)
+        })
+    }
+
     pub fn delete(&self, name: &str) -> Result<()> {
         self.ask(Duration::from_secs(10), |channel| async {
             let request = DeleteConnectorRequest { name: name.to_owned(), ..DeleteConnectorRequest::default() };
@@ -171,6 +188,12 @@ impl Admin {
             Ok(events)
         })
     }
+}
+
+async fn get_connector(channel: Channel, name: &str) -> Result<Connector, tonic::Status> {
+    let request = GetConnectorRequest { name: name.to_owned() };
+    let response = ConnectorServiceClient::new(channel).get_connector(request).await?.into_inner();
+    response.connector.ok_or_else(|| tonic::Status::internal("an answer without its connector"))
 }
 
 /// Something that the cluster says has happened.

@@ -241,9 +241,12 @@ impl Cluster {
 
     /// The connector, if its owner delivers and its standby is redundant.
     pub fn is_redundant(&self, connector: &str) -> Option<Connector> {
-        let found = self.admin.connector(connector).ok()?;
-        let status = found.status.as_ref()?;
-        (!status.at_risk && status.aligned && !status.owner.is_empty()).then_some(found)
+        self.admin.connector(connector).ok().filter(Self::says_redundant)
+    }
+
+    /// Whether this is how a redundant stream looks.
+    pub fn says_redundant(connector: &Connector) -> bool {
+        connector.status.as_ref().is_some_and(|s| !s.at_risk && s.aligned && !s.owner.is_empty())
     }
 
     /// Notes memory, descriptors and unasked ends of all nodes.

@@ -12,7 +12,11 @@ use std::{
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
-use super::process::{Process, binary, wait_for};
+use super::{
+    ledger::Ledger,
+    process::{Process, binary, wait_for},
+    streams::StreamId,
+};
 
 /// Messages a second where nobody says otherwise.
 const RATE: u64 = 5_000;
@@ -30,13 +34,24 @@ pub struct FeedOptions {
     pub skew_ms: u64,
     pub jitter_ms: u64,
     pub seed: u64,
+    /// The schedule begins when so many are connected.
+    pub subscribers: usize,
     /// Further arguments of `twinfeed feed`.
     pub more: Vec<String>,
 }
 
 impl Default for FeedOptions {
     fn default() -> Self {
-        Self { rate: None, size_bytes: 200, repeats: 0.3, skew_ms: 20, jitter_ms: 3, seed: 1, more: Vec::new() }
+        Self {
+            rate: None,
+            size_bytes: 200,
+            repeats: 0.3,
+            skew_ms: 20,
+            jitter_ms: 3,
+            seed: 1,
+            subscribers: SUBSCRIBERS,
+            more: Vec::new(),
+        }
     }
 }
 
@@ -61,7 +76,7 @@ impl Feed {
             ("--seed", options.seed.to_string()),
             // Nobody is ahead of the others at the start: what one of them got alone before the stream was ever redundant
             // is not what a story is about.
-            ("--wait-subscribers", SUBSCRIBERS.to_string()),
+            ("--wait-subscribers", options.subscribers.to_string()),
         ] {
             command.args([flag, &value]);
         }
@@ -99,9 +114,38 @@ impl Feed {
         self.order(&format!("up/{path}"))
     }
 
+    /// Sends nothing more on a path, on the connections to come neither; pings are answered.
+    pub fn silence(&self, path: &str) -> Result<()> {
+        self.order(&format!("silence/{path}"))
+    }
+
+    /// The same for one channel of a path.
+    pub fn silence_channel(&self, path: &str, channel: u32) -> Result<()> {
+        self.order(&format!("silence/{path}/{channel}"))
+    }
+
+    /// Sends everything again.
+    pub fn speak(&self, path: &str) -> Result<()> {
+        self.order(&format!("speak/{path}"))
+    }
+
+    /// Answers 429 with Retry-After to whoever wants the path, for so many seconds.
+    pub fn refuse(&self, path: &str, seconds: u64) -> Result<()> {
+        self.order(&format!("refuse/{path}/{seconds}"))
+    }
+
+    /// The whole feed is quiet until `resume`.
+    pub fn pause(&self) -> Result<()> {
+        self.order("pause")
+    }
+
+    pub fn resume(&self) -> Result<()> {
+        self.order("resume")
+    }
+
     /// Connections that have ended so far, as the ledger lists them (the latest two hundred).
     pub fn ended_connections(&self) -> Result<usize> {
-        Ok(self.ledger()?.matches("\"ended\":\"").count())
+        Ok(self.ledger()?.connections.iter().filter(|connection| connection.ended.is_some()).count())
     }
 
     fn order(&self, order: &str) -> Result<()> {
@@ -116,13 +160,16 @@ impl Feed {
 
     /// Waits until the schedule is over by itself (`--count`) and everybody has got everything.
     pub fn wait_finished(&self, limit: Duration) -> Result<()> {
-        wait_for("the end of the feed", limit, || self.ledger().ok()?.contains("\"finished\":true").then_some(()))
+        wait_for("the end of the feed", limit, || self.ledger().ok()?.finished.then_some(()))
     }
 
-    fn ledger(&self) -> Result<String> {
+    /// What was sent to whom so far.
+    pub fn ledger(&self) -> Result<Ledger> {
         let mut stream = std::net::TcpStream::connect(&self.address)?;
         stream.write_all(b"GET /ledger HTTP/1.1\r\nhost: feed\r\nconnection: close\r\n\r\n")?;
-        Ok(std::io::read_to_string(stream)?)
+        let answer = std::io::read_to_string(stream)?;
+        let body = answer.split_once("\r\n\r\n").context("an answer without a body")?.1;
+        serde_json::from_str(body).context("unreadable ledger")
     }
 
     pub fn process(&self) -> &Process {
@@ -151,9 +198,30 @@ pub struct ReaderBooks {
     /// Lost repeats that lie in none of them.
     #[serde(default)]
     pub missing_elsewhere: u64,
+    /// Records that nobody should have written: keep-alives taken for messages.
+    #[serde(default)]
+    pub empty: u64,
     /// The first things that are wrong, in words.
     #[serde(default)]
     pub findings: Vec<String>,
+}
+
+impl ReaderBooks {
+    /// These books and those of another stream of the same stage; silences stay those of the first.
+    pub fn and(mut self, other: Self) -> Self {
+        self.sent += other.sent;
+        self.written += other.written;
+        self.lost += other.lost;
+        self.duplicated += other.duplicated;
+        self.reordered += other.reordered;
+        self.zombies += other.zombies;
+        self.sequence_breaks += other.sequence_breaks;
+        self.missing.extend(other.missing);
+        self.missing_elsewhere += other.missing_elsewhere;
+        self.empty += other.empty;
+        self.findings.extend(other.findings);
+        self
+    }
 }
 
 /// Neighbouring messages that are not in the topic, and when the feed sent them, milliseconds since 1970.
@@ -187,9 +255,18 @@ pub struct Verifier {
 
 impl Verifier {
     pub fn start(dir: &Path, bootstrap: &str, topic: &str, feed: &Feed) -> Result<Self> {
+        Self::start_with(dir, bootstrap, topic, feed, &["--follow"])
+    }
+
+    /// Judges one of the streams that share a topic, by what is in it now.
+    pub fn start_stream(dir: &Path, bootstrap: &str, topic: &str, feed: &Feed, stream: StreamId) -> Result<Self> {
+        Self::start_with(dir, bootstrap, topic, feed, &["--stream", &stream.argument()])
+    }
+
+    fn start_with(dir: &Path, bootstrap: &str, topic: &str, feed: &Feed, more: &[&str]) -> Result<Self> {
         let mut command = Command::new(binary("twinfeed")?);
-        command.args(["verify", "--bootstrap", bootstrap, "--topic", topic, "--follow", "--json", "--feed"]);
-        command.arg(format!("http://{}", feed.address));
+        command.args(["verify", "--bootstrap", bootstrap, "--topic", topic, "--json", "--feed"]);
+        command.arg(format!("http://{}", feed.address)).args(more);
         Ok(Self { process: Process::start("verify", dir, &mut command)? })
     }
 

@@ -4,6 +4,7 @@
 mod bounded_resources;
 mod bounded_silence;
 mod convergence;
+mod honest_redundancy;
 mod no_duplicate;
 mod no_loss;
 mod no_panic;
@@ -37,6 +38,8 @@ pub enum Invariant {
     BoundedResources,
     /// I11: no node panicked, none ended unasked.
     NoPanic,
+    /// I12: a stream of which one line is silent is not called redundant.
+    HonestRedundancy,
     /// What the story checks by itself.
     OwnFindings,
 }
@@ -70,6 +73,20 @@ impl Invariant {
         I::OwnFindings,
     ];
 
+    /// Where one line falls silent: what that costs by its nature is told, and nothing else is lost.
+    pub const ONE_LINE: &'static [Self] = &[
+        I::NoLoss,
+        I::NoSilentLoss,
+        I::NoDuplicate,
+        I::Order,
+        I::SingleWriter,
+        I::Convergence,
+        I::BoundedResources,
+        I::NoPanic,
+        I::HonestRedundancy,
+        I::OwnFindings,
+    ];
+
     /// Number in the fault matrix.
     pub fn id(self) -> &'static str {
         match self {
@@ -82,6 +99,7 @@ impl Invariant {
             I::Convergence => "I9",
             I::BoundedResources => "I10",
             I::NoPanic => "I11",
+            I::HonestRedundancy => "I12",
             I::OwnFindings => "own",
         }
     }
@@ -98,6 +116,7 @@ impl Invariant {
             I::Convergence => convergence::broken(seen),
             I::BoundedResources => bounded_resources::broken(seen),
             I::NoPanic => no_panic::broken(seen),
+            I::HonestRedundancy => honest_redundancy::broken(seen),
             I::OwnFindings => own_findings::broken(seen),
         }
     }

@@ -2,8 +2,11 @@
 
 use crate::observation::Observation;
 
+/// Further ones mostly follow from these.
+const TOLD_MAX: usize = 5;
+
 pub(super) fn broken(seen: &Observation) -> Option<String> {
-    seen.findings.first().cloned()
+    (!seen.findings.is_empty()).then(|| seen.findings[..seen.findings.len().min(TOLD_MAX)].join("; "))
 }
 
 #[cfg(test)]
@@ -11,10 +14,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_finding_is_told() {
+    fn the_first_findings_are_told() {
         let mut seen = Observation::default();
         assert_eq!(broken(&seen), None);
         seen.findings.push("served after a failed fsync".to_owned());
         assert_eq!(broken(&seen).as_deref(), Some("served after a failed fsync"));
+        seen.findings.extend(["and again".to_owned(), "3".to_owned(), "4".to_owned(), "5".to_owned(), "6".to_owned()]);
+        assert!(broken(&seen).is_some_and(|text| text.ends_with("fsync; and again; 3; 4; 5")));
     }
 }

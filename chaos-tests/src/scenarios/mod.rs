@@ -12,6 +12,7 @@ mod composition;
 mod feed_shape;
 mod feeds_down;
 mod flapping_feed;
+mod give_up;
 mod interleaved;
 mod kafka_down;
 mod kill;
@@ -24,9 +25,13 @@ mod pause;
 mod planned;
 mod poor_network;
 mod power_cut;
+mod retry_after;
 mod rolling_restart;
+mod shared_topic;
 mod sick_disk;
+mod silent_line;
 mod topic_deleted;
+mod unaligned;
 mod zombie;
 
 use crate::story::Story;
@@ -91,6 +96,15 @@ pub const ALL: &[&dyn Story] = &[
     &bad_store::BadStore::Empty,
     &member_replaced::MemberReplaced,
     &composition::Composition,
+    &silent_line::SilentLine::Owner,
+    &silent_line::SilentLine::Standby,
+    &silent_line::SilentLine::Channel,
+    &silent_line::SilentLine::Honest,
+    &shared_topic::SharedTopic,
+    &unaligned::Unaligned::LeastMemory,
+    &unaligned::Unaligned::LargeMessages,
+    &give_up::GiveUp,
+    &retry_after::RetryAfter,
     &calm::Calm::Latency,
     &calm::Calm::Throughput,
 ];
@@ -116,7 +130,7 @@ mod tests {
         let names: BTreeSet<&str> = ALL.iter().map(|story| story.facts().name).collect();
         assert_eq!(names.len(), ALL.len());
         let told: BTreeSet<u8> = ALL.iter().flat_map(|story| story.facts().rows).copied().collect();
-        let wanted = (1..=37).chain([40]);
+        let wanted = (1..=37).chain(40..=45);
         assert_eq!(wanted.filter(|row| !told.contains(row)).collect::<Vec<u8>>(), Vec::<u8>::new());
     }
 }

@@ -16,6 +16,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use twinfeed_chaos::{
     run::{self, Settings},
     scenarios,
+    story::Scale,
     verdict::Verdict,
 };
 
@@ -95,7 +96,7 @@ fn deploy(file: &str) -> std::path::PathBuf {
 }
 
 fn story(name: &str) -> Result<(), Failed> {
-    let settings = Settings { runs: 1, seed: 1, rate: RATE, strict: false, bug: None };
+    let settings = Settings { runs: 1, seed: 1, rate: RATE, scale: Scale::Quick, strict: false, bug: None };
     let mut lines = String::new();
     let verdict = run::until_valid(scenarios::find(name)?, &settings, ATTEMPTS_MAX, |result| {
         eprintln!("{}", result.line());

@@ -3,5 +3,6 @@
 
 pub mod demo;
 pub mod feed;
+pub mod own_message;
 pub mod pattern;
 pub mod verify;

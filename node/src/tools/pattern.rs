@@ -13,6 +13,14 @@ use serde::{Deserialize, Serialize};
 /// Largest capture read, in bytes.
 const CAPTURE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
+/// Channels are kept as the bits of a word.
+const CHANNELS_MAX: u32 = 64;
+
+/// Stands before the number of the connection in a marked message, always within its first bytes.
+const CONNECTION_KEY: &[u8] = b",\"connection\":";
+/// Longer than number, seed and channel can be.
+const HEAD_BYTES_MAX: usize = 96;
+
 /// A pattern by its parameters: what command lines and the ledger carry.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, clap::Args)]
 pub struct PatternArgs {
@@ -35,6 +43,27 @@ pub struct PatternArgs {
     /// payload something to align by.
     #[arg(long, default_value_t = 200)]
     pub bridge: u64,
+    /// Spread the messages over so many channels, at most 64; with more than one, each message names its own.
+    #[arg(long, default_value_t = 1)]
+    #[serde(default = "one_channel")]
+    pub channels: u32,
+    /// Put the number of its connection into each message: no two connections carry the same bytes. Without repeats.
+    #[arg(long)]
+    #[serde(default)]
+    pub mark_connections: bool,
+}
+
+impl Default for PatternArgs {
+    /// As the command line has it.
+    fn default() -> Self {
+        let (seed, size, repeats, hot, bridge) = (1, 200, 0.0, 20, 200);
+        Self { seed, size, repeats, hot, replay: None, bridge, channels: one_channel(), mark_connections: false }
+    }
+}
+
+/// Of feeds that know of no channels.
+const fn one_channel() -> u32 {
+    1
 }
 
 /// Why a pattern cannot be made.
@@ -88,6 +117,13 @@ impl Pattern {
         if args.size > 16 * 1024 * 1024 {
             return Err(PatternError::OutOfBounds { name: "size", bounds: "at most 16777216" });
         }
+        if !(1..=CHANNELS_MAX).contains(&args.channels) {
+            return Err(PatternError::OutOfBounds { name: "channels", bounds: "between 1 and 64" });
+        }
+        if args.mark_connections && (args.repeats > 0.0 || args.replay.is_some()) {
+            let bounds = "left out where messages repeat: a marked message is nobody's repeat";
+            return Err(PatternError::OutOfBounds { name: "mark-connections", bounds });
+        }
         let filler = filler(args.seed, args.size);
         let mut pattern = Self { filler, shared: Vec::new(), shared_index: HashMap::new(), capture: Vec::new(), args };
         match pattern.args.replay.clone() {
@@ -99,7 +135,7 @@ impl Pattern {
             }
             None => {
                 for hot in 0..pattern.args.hot {
-                    let payload = pattern.padded("hot", u64::from(hot));
+                    let payload = pattern.padded("hot", u64::from(hot), None);
                     pattern.share(payload);
                 }
             }
@@ -132,10 +168,23 @@ impl Pattern {
         }
     }
 
-    /// The payload of message `n`.
-    pub fn payload(&self, n: u64) -> Bytes {
+    /// The channel of message `n`.
+    pub fn channel(&self, n: u64) -> u32 {
         match self.identity(n) {
-            Identity::Unique(n) => self.padded("n", n),
+            Identity::Unique(n) => self.channel_of(n),
+            Identity::Shared(index) => self.channel_of(index as u64),
+        }
+    }
+
+    /// The payload of message `n`, as connection 0 carries it.
+    pub fn payload(&self, n: u64) -> Bytes {
+        self.payload_on(n, 0)
+    }
+
+    /// The payload of message `n` on a connection.
+    pub fn payload_on(&self, n: u64, connection: u64) -> Bytes {
+        match self.identity(n) {
+            Identity::Unique(n) => self.padded("n", n, self.args.mark_connections.then_some(connection)),
             Identity::Shared(index) => self.shared[index].clone(),
         }
     }
@@ -145,10 +194,24 @@ impl Pattern {
         if let Some(index) = self.shared_index.get(payload) {
             return Some(Identity::Shared(*index));
         }
-        let digits = payload.strip_prefix(b"{\"n\":")?;
-        let end = digits.iter().position(|byte| *byte == b',')?;
-        let n: u64 = std::str::from_utf8(&digits[..end]).ok()?.parse().ok()?;
-        (self.identity(n) == Identity::Unique(n) && self.padded("n", n) == payload).then_some(Identity::Unique(n))
+        let n = number_after(payload.strip_prefix(b"{\"n\":")?)?;
+        let connection = self.connection(payload);
+        let is_marked = connection.is_some() == self.args.mark_connections;
+        (is_marked && self.identity(n) == Identity::Unique(n) && self.padded("n", n, connection) == payload)
+            .then_some(Identity::Unique(n))
+    }
+
+    /// The connection that carried a payload; None where messages are not marked.
+    pub fn connection(&self, payload: &[u8]) -> Option<u64> {
+        if !self.args.mark_connections {
+            return None;
+        }
+        let at = payload.windows(CONNECTION_KEY.len()).take(HEAD_BYTES_MAX).position(|key| key == CONNECTION_KEY)?;
+        number_after(&payload[at + CONNECTION_KEY.len()..])
+    }
+
+    fn channel_of(&self, number: u64) -> u32 {
+        (number % u64::from(self.args.channels)) as u32
     }
 
     fn share(&mut self, payload: Bytes) -> usize {
@@ -160,17 +223,31 @@ impl Pattern {
         index
     }
 
-    /// `{"n":123,"seed":1,"pad":"…"}`, filled up to the wanted size.
-    fn padded(&self, key: &str, number: u64) -> Bytes {
+    /// `{"n":123,"seed":1,"pad":"…"}`, filled up to the wanted size; `channel` and `connection` where there are any.
+    fn padded(&self, key: &str, number: u64, connection: Option<u64>) -> Bytes {
         use std::io::Write as _;
         let mut payload = Vec::with_capacity(self.args.size.max(64));
-        write!(payload, "{{\"{key}\":{number},\"seed\":{},\"pad\":\"", self.args.seed)
-            .expect("a vector takes all bytes");
+        let all = "a vector takes all bytes";
+        write!(payload, "{{\"{key}\":{number},\"seed\":{}", self.args.seed).expect(all);
+        if self.args.channels > 1 {
+            write!(payload, ",\"channel\":{}", self.channel_of(number)).expect(all);
+        }
+        if let Some(connection) = connection {
+            payload.extend_from_slice(CONNECTION_KEY);
+            write!(payload, "{connection}").expect(all);
+        }
+        payload.extend_from_slice(b",\"pad\":\"");
         let room = self.args.size.saturating_sub(payload.len() + 2);
         payload.extend_from_slice(&self.filler[..room]);
         payload.extend_from_slice(b"\"}");
         Bytes::from(payload)
     }
+}
+
+/// The number at the beginning of some bytes.
+fn number_after(bytes: &[u8]) -> Option<u64> {
+    let end = bytes.iter().position(|byte| !byte.is_ascii_digit())?;
+    std::str::from_utf8(&bytes[..end]).ok()?.parse().ok()
 }
 
 /// A bijection of 64-bit numbers that scatters neighbours (the finaliser of SplitMix64).
@@ -203,7 +280,7 @@ mod tests {
     use super::*;
 
     pub(crate) fn args() -> PatternArgs {
-        PatternArgs { seed: 7, size: 200, repeats: 0.3, hot: 20, replay: None, bridge: 2 }
+        PatternArgs { seed: 7, repeats: 0.3, bridge: 2, ..PatternArgs::default() }
     }
 
     #[test]
@@ -219,6 +296,34 @@ mod tests {
         assert_eq!(pattern.recognise(&changed), None);
         assert_eq!(pattern.recognise(b"{\"n\":"), None);
         assert_eq!(pattern.recognise(b""), None);
+    }
+
+    #[test]
+    fn channels_share_the_messages_and_each_message_names_its_own() {
+        let pattern = Pattern::new(PatternArgs { channels: 3, ..args() }).expect("valid");
+        for n in 0..1_000 {
+            let (payload, channel) = (pattern.payload(n), pattern.channel(n));
+            let text = std::str::from_utf8(&payload).expect("text");
+            assert!(text.contains(&format!(",\"channel\":{channel},")) && channel < 3, "{text}");
+            assert_eq!(pattern.recognise(&payload), Some(pattern.identity(n)));
+        }
+        let one = Pattern::new(args()).expect("valid");
+        assert!(!one.payload(1).windows(7).any(|part| part == b"channel") && one.channel(5) == 0);
+    }
+
+    #[test]
+    fn marked_messages_are_the_same_message_with_other_bytes_on_each_connection() {
+        let marked = PatternArgs { mark_connections: true, repeats: 0.0, channels: 2, ..args() };
+        let pattern = Pattern::new(marked.clone()).expect("valid");
+        let (one, two) = (pattern.payload_on(9, 3), pattern.payload_on(9, u64::MAX));
+        assert!(one != two && one.len() == 200);
+        for (payload, connection) in [(&one, 3), (&two, u64::MAX)] {
+            assert_eq!(pattern.recognise(payload), Some(Identity::Unique(9)));
+            assert_eq!(pattern.connection(payload), Some(connection));
+        }
+        let plain = Pattern::new(PatternArgs { repeats: 0.0, channels: 2, ..args() }).expect("valid");
+        assert_eq!((plain.recognise(&one), pattern.recognise(&plain.payload(9))), (None, None));
+        assert!(Pattern::new(PatternArgs { repeats: 0.1, ..marked }).is_err());
     }
 
     #[test]
@@ -262,7 +367,11 @@ mod tests {
 
     #[test]
     fn impossible_parameters_are_refused() {
-        for bad in [PatternArgs { repeats: 1.1, ..args() }, PatternArgs { hot: 0, ..args() }] {
+        for bad in [
+            PatternArgs { repeats: 1.1, ..args() },
+            PatternArgs { hot: 0, ..args() },
+            PatternArgs { channels: 65, ..args() },
+        ] {
             assert!(matches!(Pattern::new(bad), Err(PatternError::OutOfBounds { .. })));
         }
         let missing = PatternArgs { replay: Some("/nowhere".into()), ..args() };

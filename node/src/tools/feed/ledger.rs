@@ -3,10 +3,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::super::pattern::PatternArgs;
+use super::{
+    super::pattern::PatternArgs,
+    pauses::{Pauses, Timetable},
+};
 
 /// Ended connections that are listed one by one; what older ones covered is kept in `covered`.
 const ENDED_LISTED_MAX: usize = 200;
+/// Refused attempts that are listed, the latest.
+const REFUSALS_LISTED_MAX: usize = 200;
 
 /// What was sent so far.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,9 +27,24 @@ pub struct Ledger {
     pub last_n: Option<u64>,
     /// The schedule is over and every connected subscriber has got all of it.
     pub finished: bool,
-    /// Ranges `[from, to)` of messages that at least one subscriber was sent; ascending, apart from each other.
+    /// Ranges `[from, to)` of messages that at least one subscriber was sent; ascending, apart from each other. What a line
+    /// withheld is in them only if another line sent it.
     pub covered: Vec<(u64, u64)>,
     pub connections: Vec<SubscriberEntry>,
+    /// When the whole feed was quiet.
+    #[serde(default)]
+    pub pauses: Pauses,
+    #[serde(default)]
+    pub refusals: Vec<Refusal>,
+}
+
+/// Somebody who was told to come again later.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    pub path: String,
+    pub at_ms: u64,
+    /// As it was told.
+    pub retry_after_s: u64,
 }
 
 /// One connection.
@@ -34,8 +54,11 @@ pub struct SubscriberEntry {
     pub path: String,
     /// Position of its first message. Positions are message numbers except within a shuffled block.
     pub first_n: u64,
-    /// Position after its last message so far.
+    /// Position after its last message so far, withheld ones included.
     pub next_n: u64,
+    /// Messages of the feed that it was sent; none of its own.
+    #[serde(default)]
+    pub sent: u64,
     pub connected_at_ms: u64,
     /// Why it ended; None while it is connected.
     pub ended: Option<String>,
@@ -43,9 +66,24 @@ pub struct SubscriberEntry {
 
 impl Ledger {
     pub(super) fn new(pattern: PatternArgs, messages_per_second: f64) -> Self {
-        let (covered, connections) = (Vec::new(), Vec::new());
-        let (began_at_ms, first_n, last_n, finished) = (None, None, None, false);
-        Self { pattern, messages_per_second, began_at_ms, first_n, last_n, finished, covered, connections }
+        Self {
+            pattern,
+            messages_per_second,
+            began_at_ms: None,
+            first_n: None,
+            last_n: None,
+            finished: false,
+            covered: Vec::new(),
+            connections: Vec::new(),
+            pauses: Pauses::default(),
+            refusals: Vec::new(),
+        }
+    }
+
+    /// When each message was due; None before the schedule begins.
+    pub fn timetable(&self) -> Option<Timetable> {
+        let Self { messages_per_second, pauses, .. } = self.clone();
+        Some(Timetable { began_at_ms: self.began_at_ms?, messages_per_second, pauses })
     }
 
     /// Number of messages that at least one subscriber was sent.
@@ -63,12 +101,20 @@ impl Ledger {
         }
     }
 
-    /// A connection has been sent everything before `next_n`.
-    pub(super) fn sent_through(&mut self, id: u64, next_n: u64) {
+    /// A connection has come to `next_n` and has been sent these messages on its way, in any order.
+    pub(super) fn book(&mut self, id: u64, next_n: u64, mut numbers: Vec<u64>) {
         let Some(entry) = self.connections.iter_mut().find(|entry| entry.id == id) else { return };
-        let range = (entry.next_n, next_n);
         entry.next_n = next_n;
-        self.cover(range);
+        entry.sent += numbers.len() as u64;
+        numbers.sort_unstable();
+        numbers.chunk_by(|one, next| one + 1 == *next).for_each(|run| self.cover((run[0], run[run.len() - 1] + 1)));
+    }
+
+    pub(super) fn refused(&mut self, refusal: Refusal) {
+        if self.refusals.len() == REFUSALS_LISTED_MAX {
+            self.refusals.remove(0);
+        }
+        self.refusals.push(refusal);
     }
 
     pub(super) fn ended(&mut self, id: u64, why: String) {
@@ -99,13 +145,17 @@ mod tests {
     use super::*;
 
     fn ledger() -> Ledger {
-        let pattern = PatternArgs { seed: 1, size: 1, repeats: 0.0, hot: 1, replay: None, bridge: 0 };
-        Ledger::new(pattern, 1.0)
+        Ledger::new(PatternArgs::default(), 1.0)
     }
 
     fn open(ledger: &mut Ledger, id: u64, at: u64) {
         let path = String::from("a");
-        ledger.opened(SubscriberEntry { id, path, first_n: at, next_n: at, connected_at_ms: 0, ended: None });
+        ledger.opened(SubscriberEntry { id, path, first_n: at, next_n: at, sent: 0, connected_at_ms: 0, ended: None });
+    }
+
+    fn sent_through(ledger: &mut Ledger, id: u64, next_n: u64) {
+        let from = ledger.connections.iter().find(|entry| entry.id == id).expect("opened").next_n;
+        ledger.book(id, next_n, (from..next_n).rev().collect());
     }
 
     #[test]
@@ -113,19 +163,41 @@ mod tests {
         let mut ledger = ledger();
         open(&mut ledger, 1, 10);
         open(&mut ledger, 2, 15);
-        ledger.sent_through(1, 10);
+        sent_through(&mut ledger, 1, 10);
         assert_eq!((ledger.first_n, ledger.sent()), (None, 0));
-        ledger.sent_through(1, 20);
-        ledger.sent_through(2, 18);
+        sent_through(&mut ledger, 1, 20);
+        sent_through(&mut ledger, 2, 18);
         assert_eq!(ledger.covered, [(10, 20)]);
-        ledger.sent_through(2, 30);
+        sent_through(&mut ledger, 2, 30);
         open(&mut ledger, 3, 40);
-        ledger.sent_through(3, 41);
+        sent_through(&mut ledger, 3, 41);
         assert_eq!(ledger.covered, [(10, 30), (40, 41)]);
         open(&mut ledger, 4, 30);
-        ledger.sent_through(4, 40);
+        sent_through(&mut ledger, 4, 40);
         assert_eq!((ledger.covered.as_slice(), ledger.sent()), ([(10, 41)].as_slice(), 31));
         assert_eq!((ledger.first_n, ledger.last_n), (Some(10), Some(40)));
+    }
+
+    #[test]
+    fn what_a_line_withheld_counts_once_another_has_sent_it() {
+        let mut ledger = ledger();
+        open(&mut ledger, 1, 0);
+        open(&mut ledger, 2, 0);
+        ledger.book(1, 6, vec![5, 0, 1, 3]);
+        assert_eq!((ledger.covered.as_slice(), ledger.connections[0].sent), ([(0, 2), (3, 4), (5, 6)].as_slice(), 4));
+        ledger.book(1, 9, Vec::new());
+        assert_eq!((ledger.connections[0].next_n, ledger.sent()), (9, 4));
+        sent_through(&mut ledger, 2, 5);
+        assert_eq!(ledger.covered, [(0, 6)]);
+    }
+
+    #[test]
+    fn the_latest_refusals_are_listed() {
+        let mut ledger = ledger();
+        for at_ms in 0..500 {
+            ledger.refused(Refusal { path: String::from("a"), at_ms, retry_after_s: 1 });
+        }
+        assert_eq!((ledger.refusals.len(), ledger.refusals[0].at_ms), (200, 300));
     }
 
     #[test]
@@ -133,7 +205,7 @@ mod tests {
         let mut ledger = ledger();
         for id in 0..500 {
             open(&mut ledger, id, id);
-            ledger.sent_through(id, id + 1);
+            sent_through(&mut ledger, id, id + 1);
             ledger.ended(id, "gone".into());
         }
         assert!(ledger.connections.len() <= ENDED_LISTED_MAX + 1);

@@ -1,16 +1,20 @@
 //! `twinfeed feed`: a WebSocket server whose every message is known. It sends one numbered sequence on several paths,
 //! each late by its skew, and keeps a ledger of what was sent to whom; the verifier reads the ledger over HTTP on the
-//! same port. The demo runs it inside its own process. It knows nothing of Twinfeed's nodes.
+//! same port, where orders make it misbehave. The demo runs it inside its own process. It knows nothing of Twinfeed's nodes.
 
 mod ledger;
+mod line;
+mod pauses;
 mod request;
 mod schedule;
 mod server;
 mod subscriber;
+mod voice;
 
 use std::{net::SocketAddr, time::Duration};
 
-pub use ledger::{Ledger, SubscriberEntry};
+pub use ledger::{Ledger, Refusal, SubscriberEntry};
+pub use pauses::{Pause, Pauses, Timetable};
 pub use server::FeedServer;
 
 use super::pattern::{Pattern, PatternArgs, PatternError};
@@ -32,6 +36,18 @@ pub enum Error {
 }
 
 const EXAMPLES: &str = "\
+Orders, by POST to the feed's own address, change it at any time:
+  /close/PATH, /reset/PATH             end the path's connections, politely or not
+  /down/PATH, /up/PATH                 take nobody (503), or again
+  /refuse/PATH/SECONDS                 answer 429 with Retry-After for so long
+  /mute/PATH                           send nothing more on the connections that there are now
+  /silence/PATH, /silence/PATH/CHANNEL send nothing more, or nothing of a channel
+  /drip/PATH/N, /lack/PATH/N           send only one of N messages, or all but one of N
+  /speak/PATH                          send everything again
+  /pause, /resume                      the whole feed is quiet, and goes on where it was
+  /finish                              the schedule ends
+Pings are answered all the while. GET /ledger says what was sent to whom.
+
 Examples:
   twinfeed feed --listen 10.0.0.9:9001 --seconds 10 --repeats 0.3 --wait-subscribers 2 &
   wsctl connector create numbers --url ws://10.0.0.9:9001/a --secondary-url ws://10.0.0.9:9001/b --topic numbers --wait";
@@ -91,9 +107,55 @@ pub struct Faults {
     /// Send and read nothing more after so many milliseconds, without closing.
     #[arg(long)]
     pub hang_after_ms: Option<u64>,
+    /// Close each connection (1001) that was sent nothing for so many milliseconds.
+    #[arg(long)]
+    pub close_idle_ms: Option<u64>,
+    /// Send no message from the beginning, and answer pings; /speak/PATH ends it.
+    #[arg(long)]
+    pub silent: bool,
+    /// The same for one channel.
+    #[arg(long)]
+    pub silent_channel: Option<u32>,
+    /// Send only one of so many messages.
+    #[arg(long)]
+    pub drip: Option<u64>,
+    /// Leave one of so many messages out.
+    #[arg(long)]
+    pub lack: Option<u64>,
     /// Only on this path.
     #[arg(long)]
     pub fault_path: Option<String>,
+    #[command(flatten)]
+    pub manners: Manners,
+}
+
+impl Faults {
+    /// Those of a path; none of them elsewhere.
+    fn on(&self, path: &str) -> Self {
+        let here = self.fault_path.as_ref().is_none_or(|only| only == path);
+        if here { self.clone() } else { Self { manners: self.manners.clone(), ..Self::default() } }
+    }
+}
+
+/// What each connection says for itself, on every path. Such messages are unlike all others: the verifier counts them apart
+/// and does not miss them.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Manners {
+    /// Greet each connection with its number after so many milliseconds.
+    #[arg(long)]
+    pub greet_after_ms: Option<u64>,
+    /// Answer each text of a subscriber, such as a subscription, with the number of the connection.
+    #[arg(long)]
+    pub answer: bool,
+    /// Send nothing of the feed before the subscriber has sent a text; one that comes before the greeting is ignored.
+    #[arg(long)]
+    pub await_subscription: bool,
+    /// A heartbeat with the number of the connection every so many milliseconds.
+    #[arg(long)]
+    pub heartbeat_every_ms: Option<u64>,
+    /// An empty text every so many milliseconds.
+    #[arg(long)]
+    pub keep_alive_every_ms: Option<u64>,
 }
 
 impl Args {
@@ -106,6 +168,15 @@ impl Args {
         }
         if self.seconds.is_some_and(|seconds| !(0.0..=31_536_000.0).contains(&seconds)) {
             return Err(Error::OutOfBounds { name: "seconds", bounds: "between 0 and 31536000" });
+        }
+        let Faults { silent_channel, drip, lack, .. } = self.faults;
+        if silent_channel.is_some_and(|channel| channel >= self.pattern.channels) {
+            return Err(Error::OutOfBounds { name: "silent-channel", bounds: "below the number of --channels" });
+        }
+        for (name, many) in [("drip", drip), ("lack", lack)] {
+            if many.is_some_and(|many| many < 2) {
+                return Err(Error::OutOfBounds { name, bounds: "at least 2" });
+            }
         }
         Ok(())
     }

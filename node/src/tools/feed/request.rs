@@ -58,7 +58,13 @@ pub(super) async fn upgrade(stream: &mut TcpStream, key: &str) -> std::io::Resul
     stream.write_all(head.as_bytes()).await
 }
 
-/// Answers with a body and ends the connection.
+/// Answers that the subscriber is to come again after so many seconds.
+pub(super) async fn refuse(stream: &mut TcpStream, retry_after_s: u64) -> std::io::Result<()> {
+    let status = format!("429 Too Many Requests\r\nRetry-After: {retry_after_s}");
+    answer(stream, &status, "{\"message\":\"too many connections\"}").await
+}
+
+/// Answers with a body and ends the connection. The status may have headers behind it.
 pub(super) async fn answer(stream: &mut TcpStream, status: &str, body: &str) -> std::io::Result<()> {
     let head = format!(
         "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",

@@ -1,9 +1,9 @@
 //! Which messages a path has sent at a moment. Pure: time is an argument. All paths share one schedule; a path is late
-//! by its skew, trembles by its jitter, and may shuffle neighbours; no path ever leaves a message out.
+//! by its skew, trembles by its jitter, and may shuffle neighbours; what a path leaves out is its `Line`'s affair.
 
 use std::time::Duration;
 
-use super::super::pattern::mix;
+use super::{super::pattern::mix, pauses::Pauses};
 
 /// The shape of one path.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -24,17 +24,17 @@ const JITTER_HOLDS_MS: u128 = 5;
 
 impl Schedule {
     /// Number of messages of the common schedule after `elapsed`, skew and jitter aside.
-    pub(super) fn common(&self, elapsed: Duration, end: Option<u64>) -> u64 {
-        let due = (elapsed.as_secs_f64() * self.messages_per_second) as u64;
+    pub(super) fn common(&self, elapsed: Duration, end: Option<u64>, pauses: &Pauses) -> u64 {
+        let due = (pauses.active(elapsed).as_secs_f64() * self.messages_per_second) as u64;
         end.map_or(due, |end| due.min(end))
     }
 
     /// Number of messages this path may have sent after `elapsed`; whole blocks only, so that one can be shuffled.
-    pub(super) fn due(&self, elapsed: Duration, end: Option<u64>) -> u64 {
+    pub(super) fn due(&self, elapsed: Duration, end: Option<u64>, pauses: &Pauses) -> u64 {
         let step = (elapsed.as_millis() / JITTER_HOLDS_MS) as u64;
         let share = (mix(self.seed ^ mix(step)) >> 11) as f64 / (1_u64 << 53) as f64;
         let late = self.skew + self.jitter.mul_f64(share);
-        let due = self.common(elapsed.saturating_sub(late), end);
+        let due = self.common(elapsed.saturating_sub(late), end, pauses);
         if Some(due) == end { due } else { due - due % self.block }
     }
 
@@ -86,10 +86,21 @@ mod tests {
     fn a_path_is_late_by_skew_and_at_most_jitter_and_ends_complete() {
         let path = schedule(1);
         for ms in 0..2_000 {
-            let due = path.due(Duration::from_millis(ms), Some(1_500));
+            let due = path.due(Duration::from_millis(ms), Some(1_500), &Pauses::default());
             assert!(due <= ms.saturating_sub(20).min(1_500), "{due} at {ms}");
             assert!(due >= ms.saturating_sub(24).min(1_500), "{due} at {ms}");
         }
+    }
+
+    #[test]
+    fn a_late_path_goes_on_in_a_pause_until_it_has_what_the_others_had() {
+        let path = Schedule { jitter: Duration::ZERO, ..schedule(1) };
+        let mut pauses = Pauses::default();
+        assert!(pauses.begin(Duration::from_millis(100)));
+        let due = |pauses: &Pauses, ms| path.due(Duration::from_millis(ms), None, pauses);
+        assert_eq!([110, 130, 500].map(|ms| due(&pauses, ms)), [90, 100, 100]);
+        assert!(pauses.end(Duration::from_millis(500)));
+        assert_eq!([510, 530].map(|ms| due(&pauses, ms)), [100, 110]);
     }
 
     #[test]
@@ -108,7 +119,8 @@ mod tests {
     #[test]
     fn only_whole_blocks_are_due_except_at_the_end() {
         let path = schedule(10);
-        assert!((0..200).all(|ms| path.due(Duration::from_millis(ms), None).is_multiple_of(10)));
-        assert_eq!(path.due(Duration::from_secs(9), Some(95)), 95);
+        let due = |ms, end| path.due(Duration::from_millis(ms), end, &Pauses::default());
+        assert!((0..200).all(|ms| due(ms, None).is_multiple_of(10)));
+        assert_eq!(due(9_000, Some(95)), 95);
     }
 }

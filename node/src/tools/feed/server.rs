@@ -2,7 +2,6 @@
 //! task serves each connection; what they share is here.
 
 use std::{
-    collections::BTreeSet,
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
@@ -20,8 +19,9 @@ use tracing::debug;
 
 use super::{
     Args, Error,
-    ledger::{Ledger, SubscriberEntry},
-    request::{Request, answer, upgrade},
+    ledger::{Ledger, Refusal, SubscriberEntry},
+    line::{Admission, Line, Obeyed, Order, Withheld},
+    request::{Request, answer, refuse, upgrade},
     schedule::Schedule,
     subscriber::Subscriber,
 };
@@ -39,14 +39,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// Orders that a busy connection may fall behind; it then misses some, as a slow peer does.
 const ORDERS_MAX: usize = 16;
-
-/// What a connection is told to do now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Order {
-    /// Close politely: everything sent has arrived.
-    Close,
-    Reset,
-}
 
 /// A running feed. Dropping it leaves it running; `stop` ends it, and so does its supervisor.
 #[derive(Debug)]
@@ -70,8 +62,8 @@ pub(super) struct Shared {
     stopped: watch::Sender<bool>,
     /// Orders by position of their path.
     orders: broadcast::Sender<(usize, Order)>,
-    /// Positions of the paths that accept nobody.
-    down: Mutex<BTreeSet<usize>>,
+    /// By position of their path.
+    lines: Mutex<Vec<Line>>,
     next_id: AtomicU64,
 }
 
@@ -92,7 +84,7 @@ impl FeedServer {
             finished: watch::Sender::new(false),
             stopped: watch::Sender::new(false),
             orders: broadcast::Sender::new(ORDERS_MAX),
-            down: Mutex::default(),
+            lines: Mutex::new(args.paths.iter().map(|path| Line::new(&args.faults.on(path))).collect()),
             next_id: AtomicU64::new(1),
             pattern,
             args,
@@ -195,35 +187,48 @@ impl Shared {
         self.orders.subscribe()
     }
 
-    /// Whether a path accepts nobody. Asked again once a subscriber listens to orders, so that none slips through.
-    pub(super) fn is_down(&self, path: usize) -> bool {
-        self.down().contains(&path)
+    /// Whether a path takes a subscriber now. Asked again once one listens to orders, so that none slips through.
+    pub(super) fn admission(&self, path: usize) -> Admission {
+        self.lines().get(path).map_or(Admission::Down, |line| line.admission(Instant::now()))
     }
 
-    fn down(&self) -> std::sync::MutexGuard<'_, BTreeSet<usize>> {
-        self.down.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What a path does not send now.
+    pub(super) fn withheld(&self, path: usize) -> Withheld {
+        self.lines().get(path).map(|line| line.withheld).unwrap_or_default()
     }
 
-    /// Does what a POST to `<verb>/<path>` asks for; false if there is no such verb or path.
+    fn lines(&self) -> std::sync::MutexGuard<'_, Vec<Line>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does what a POST to `<verb>/<path>` or `<verb>/<path>/<number>` asks for; false if there is no such thing.
     fn obey(&self, order: &str) -> bool {
-        let Some((verb, name)) = order.split_once('/') else { return false };
+        let mut parts = order.splitn(3, '/');
+        let (Some(verb), Some(name), number) = (parts.next(), parts.next(), parts.next()) else { return false };
         let Some(path) = self.args.paths.iter().position(|path| path == name) else { return false };
-        let order = match verb {
-            "close" => Some(Order::Close),
-            "reset" => Some(Order::Reset),
-            "down" => {
-                self.down().insert(path);
-                Some(Order::Close)
+        let Ok(number) = number.map(str::parse).transpose() else { return false };
+        match self.lines()[path].obey(verb, number, Instant::now()) {
+            Obeyed::Unknown => return false,
+            Obeyed::Done => {}
+            Obeyed::Tell(order) => {
+                // Nobody listens: then nobody has to be told.
+                let _ = self.orders.send((path, order));
             }
-            "up" => {
-                self.down().remove(&path);
-                None
-            }
-            _ => return false,
-        };
-        // Nobody listens: then nobody has to be sent away.
-        order.map(|order| self.orders.send((path, order)));
+        }
         true
+    }
+
+    /// Begins or ends a pause of the whole feed; false if that is how it is already.
+    fn pause(&self, begins: bool) -> bool {
+        let Some(elapsed) = self.started.borrow().map(|started| started.elapsed()) else { return false };
+        let mut ledger = self.ledger();
+        if begins { ledger.pauses.begin(elapsed) } else { ledger.pauses.end(elapsed) }
+    }
+
+    /// The position that a path has come to by its schedule.
+    pub(super) fn due(&self, schedule: &Schedule) -> u64 {
+        let Some(elapsed) = self.started.borrow().map(|started| started.elapsed()) else { return 0 };
+        schedule.due(elapsed, self.end(), &self.ledger().pauses)
     }
 
     /// Notes a subscriber; the schedule begins with the last one that is waited for. Returns its id.
@@ -231,7 +236,7 @@ impl Shared {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let mut ledger = self.ledger();
         let path = path.to_owned();
-        ledger.opened(SubscriberEntry { id, path, first_n, next_n: first_n, connected_at_ms, ended: None });
+        ledger.opened(SubscriberEntry { id, path, first_n, next_n: first_n, sent: 0, connected_at_ms, ended: None });
         if ledger.live().count() >= self.args.wait_subscribers {
             self.begin(&mut ledger);
         }
@@ -240,7 +245,7 @@ impl Shared {
 
     /// The position at which a subscriber of `schedule` joins now.
     pub(super) fn position(&self, schedule: &Schedule) -> u64 {
-        let due = self.started.borrow().map_or(0, |started| schedule.due(started.elapsed(), self.end()));
+        let due = self.due(schedule);
         if self.args.backfill == 0 {
             return due;
         }
@@ -249,8 +254,8 @@ impl Shared {
         first - first % schedule.block
     }
 
-    pub(super) fn sent_through(&self, id: u64, next_n: u64) {
-        self.ledger().sent_through(id, next_n);
+    pub(super) fn sent(&self, id: u64, next_n: u64, numbers: Vec<u64>) {
+        self.ledger().book(id, next_n, numbers);
         self.check_finished();
     }
 
@@ -271,7 +276,8 @@ impl Shared {
     }
 
     fn finish(&self) {
-        let due = self.started.borrow().map_or(0, |started| self.schedule(0).common(started.elapsed(), self.end()));
+        let elapsed = self.started.borrow().map_or(Duration::ZERO, |started| started.elapsed());
+        let due = self.schedule(0).common(elapsed, self.end(), &self.ledger().pauses);
         self.end.send_replace(Some(due));
         // A feed that nobody waited for long enough to begin ends all the same.
         self.begin(&mut self.ledger());
@@ -281,12 +287,9 @@ impl Shared {
     fn check_finished(&self) {
         let (Some(end), Some(started)) = (self.end(), *self.started.borrow()) else { return };
         let mut ledger = self.ledger();
-        let over = self.schedule(0).common(started.elapsed(), None) >= end;
+        let over = self.schedule(0).common(started.elapsed(), None, &ledger.pauses) >= end;
         // A subscriber that hangs on purpose will never get there; it is not waited for.
-        let hangs = |entry: &SubscriberEntry| {
-            let here = self.args.faults.fault_path.as_ref().is_none_or(|path| *path == entry.path);
-            here && self.args.faults.hang_after_ms.is_some()
-        };
+        let hangs = |entry: &SubscriberEntry| self.args.faults.on(&entry.path).hang_after_ms.is_some();
         if over && ledger.live().all(|entry| entry.next_n >= end || hangs(entry)) {
             ledger.finished = true;
             self.finished.send_replace(true);
@@ -299,15 +302,8 @@ impl Shared {
         let Some(request) = request? else { return Ok(()) };
         let name = request.path.trim_start_matches('/').to_owned();
         let path = self.args.paths.iter().position(|path| *path == name);
-        match (request.method.as_str(), request.websocket_key, path) {
-            ("GET", Some(_), Some(path)) if self.is_down(path) => {
-                answer(&mut stream, "503 Service Unavailable", "{\"message\":\"the path is down\"}").await
-            }
-            ("GET", Some(key), Some(path)) => {
-                upgrade(&mut stream, &key).await?;
-                Subscriber::new(Arc::clone(self), path).run(stream, request.rest).await;
-                Ok(())
-            }
+        match (request.method.as_str(), request.websocket_key.clone(), path) {
+            ("GET", Some(key), Some(path)) => self.welcome(stream, path, &key, request.rest).await,
             ("GET", None, _) if name == "ledger" => {
                 self.check_finished();
                 let body = serde_json::to_string(&*self.ledger()).map_err(std::io::Error::other)?;
@@ -317,14 +313,43 @@ impl Shared {
                 self.finish();
                 answer(&mut stream, "200 OK", "{}").await
             }
+            ("POST", None, _) if name == "pause" || name == "resume" => {
+                let done = self.pause(name == "pause");
+                answer(&mut stream, if done { "200 OK" } else { "409 Conflict" }, "{}").await
+            }
             ("POST", None, _) if self.obey(&name) => answer(&mut stream, "200 OK", "{}").await,
             _ => {
                 let paths = self.args.paths.join(", ");
                 let body = format!(
-                    "{{\"message\":\"paths are {paths} (websocket), ledger, and finish (POST); POST \
-                     close/, reset/, down/ or up/ and a path\"}}"
+                    "{{\"message\":\"paths are {paths} (websocket) and ledger; orders (POST) are finish, pause and \
+                     resume, and, with a path, close, reset, mute, down, up, speak, silence, drip, lack, refuse: see \
+                     twinfeed feed --help\"}}"
                 );
                 answer(&mut stream, "404 Not Found", &body).await
+            }
+        }
+    }
+
+    async fn welcome(
+        self: &Arc<Self>,
+        mut stream: TcpStream,
+        path: usize,
+        key: &str,
+        rest: Vec<u8>,
+    ) -> std::io::Result<()> {
+        match self.admission(path) {
+            Admission::Down => {
+                answer(&mut stream, "503 Service Unavailable", "{\"message\":\"the path is down\"}").await
+            }
+            Admission::Refused(retry_after_s) => {
+                let path = self.args.paths[path].clone();
+                self.ledger().refused(Refusal { path, at_ms: wall_ms(), retry_after_s });
+                refuse(&mut stream, retry_after_s).await
+            }
+            Admission::Welcome => {
+                upgrade(&mut stream, key).await?;
+                Subscriber::new(Arc::clone(self), path).run(stream, rest).await;
+                Ok(())
             }
         }
     }

@@ -2,12 +2,15 @@
 //! their time of arrival, the ledger hands in what was sent; the verdict comes out. It trusts nothing that a node says
 //! except for order and epochs, which only the records' own stamps can tell.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 
 use super::order::{Disorder, Order, Provenance, Stream};
-use crate::tools::pattern::{Identity, Pattern};
+use crate::tools::{
+    own_message::OwnMessage,
+    pattern::{Identity, Pattern},
+};
 
 /// Silences shorter than this are not listed, in milliseconds: commits of a healthy stream are some ten apart.
 const SILENCE_LISTED_MS_MIN: u64 = 25;
@@ -59,6 +62,13 @@ pub struct Verdict {
     pub sequence_breaks: u64,
     /// Records that are no message of this feed, or of a message that nobody was sent.
     pub foreign: u64,
+    /// Records of what a connection of the feed said for itself. None of them is missed; one written twice is a duplicate.
+    pub own: u64,
+    /// Empty records: keep-alives that were taken for messages.
+    pub empty: u64,
+    /// Records of a message as a further connection carried it, where the feed marks connections: other bytes, so no
+    /// duplicates.
+    pub copies: u64,
     pub longest_silence_ms: u64,
     /// The longest first.
     pub silences: Vec<Silence>,
@@ -138,6 +148,13 @@ pub struct Verifier {
     shared: Vec<u64>,
     written: u64,
     foreign: u64,
+    empty: u64,
+    /// By connection and number.
+    own: HashSet<(u64, u64)>,
+    own_doubled: u64,
+    /// By connection and message.
+    marked: HashSet<(u64, u64)>,
+    copies: u64,
     reordered: u64,
     zombies: u64,
     sequence_breaks: u64,
@@ -160,6 +177,11 @@ impl Verifier {
             unique: HashMap::new(),
             written: 0,
             foreign: 0,
+            empty: 0,
+            own: HashSet::new(),
+            own_doubled: 0,
+            marked: HashSet::new(),
+            copies: 0,
             reordered: 0,
             zombies: 0,
             sequence_breaks: 0,
@@ -191,18 +213,47 @@ impl Verifier {
         }
         self.listen(record);
         let Some(identity) = self.pattern.recognise(record.payload) else {
-            self.foreign += 1;
+            self.book_aside(record);
             return;
         };
-        self.written += 1;
         match identity {
             Identity::Shared(index) => self.shared[index] += 1,
+            Identity::Unique(n) if self.is_copy(n, record.payload) => self.copies += 1,
             Identity::Unique(n) => self.sight(n, record.offset),
         }
+        self.written += 1;
         match record.provenance {
             Some(provenance) => self.check_provenance(record, provenance),
             None => self.check_number(record, identity),
         }
+    }
+
+    /// Books what is no message of the feed.
+    fn book_aside(&mut self, record: &Record<'_>) {
+        if record.payload.is_empty() {
+            self.empty += 1;
+        } else if let Some(own) = OwnMessage::recognise(record.payload, self.pattern.args().seed) {
+            if !self.own.insert((own.connection, own.number)) {
+                self.own_doubled += 1;
+                let OwnMessage { connection, number, .. } = own;
+                let text =
+                    || format!("offset {}: own message {number} of connection {connection} again", record.offset);
+                find(&mut self.findings, text);
+            }
+        } else {
+            self.foreign += 1;
+            return;
+        }
+        // It has its place in its writer's sequence.
+        if let Some(provenance) = record.provenance {
+            self.check_provenance(record, provenance);
+        }
+    }
+
+    /// Whether message `n` has come with another connection's mark, and with this one for the first time.
+    fn is_copy(&mut self, n: u64, payload: &[u8]) -> bool {
+        let Some(connection) = self.pattern.connection(payload) else { return false };
+        self.marked.insert((connection, n)) && self.sighting(n).times > 0
     }
 
     /// Messages of these ranges that have not come.
@@ -225,7 +276,7 @@ impl Verifier {
     pub fn verdict(&self, owed: &[(u64, u64)], sent: &[(u64, u64)]) -> Verdict {
         let mut findings = self.findings.clone();
         let lost_repeats = self.unseen_repeats(owed);
-        let (mut lost, mut duplicated, mut met) = (lost_repeats, 0, 0);
+        let (mut lost, mut duplicated, mut met) = (lost_repeats, self.own_doubled, self.copies);
         for n in self.unseen(owed) {
             lost += 1;
             find(&mut findings, || self.describe_lost(n));
@@ -261,6 +312,9 @@ impl Verifier {
             sequence_breaks: self.sequence_breaks,
             // What was written and matches nothing that was sent: messages of another run.
             foreign: self.foreign + (self.written - met),
+            own: self.own.len() as u64,
+            empty: self.empty,
+            copies: self.copies,
             longest_silence_ms: silences.first().map_or(0, |silence| silence.ms),
             silences,
             epochs: streams.iter().flat_map(|stream| stream.epochs.iter().copied()).collect(),

@@ -6,7 +6,7 @@ use crate::tools::pattern::PatternArgs;
 const SENT: u64 = 2_000;
 
 fn pattern() -> Pattern {
-    let args = PatternArgs { seed: 5, size: 60, repeats: 0.4, hot: 5, replay: None, bridge: 0 };
+    let args = PatternArgs { seed: 5, size: 60, repeats: 0.4, hot: 5, ..Default::default() };
     Pattern::new(args).expect("valid")
 }
 
@@ -310,4 +310,46 @@ fn a_stream_is_named_by_its_sixteen_digits() {
     for bad in ["", "1", "+000000000000001", "00000000000000001", "g000000000000000"] {
         assert!(parse(bad).is_err(), "{bad}");
     }
+}
+
+#[test]
+fn what_a_connection_says_for_itself_is_neither_missed_nor_foreign_but_written_once() {
+    use crate::tools::own_message::{Occasion, OwnMessage};
+    let book = |own: &[(u64, u64)]| {
+        let mut verifier = Verifier::new(pattern());
+        let said = |&(connection, number): &(u64, u64)| {
+            OwnMessage { own: Occasion::Heartbeat, connection, number, seed: 5 }.payload().into_bytes()
+        };
+        let mut payloads: Vec<Vec<u8>> = (0..3).map(|n| pattern().payload(n).to_vec()).collect();
+        payloads.extend(own.iter().map(said));
+        payloads.push(Vec::new());
+        for (offset, payload) in (0..).zip(&payloads) {
+            let provenance = Some(faultless()[offset as usize].1);
+            verifier.record(&Record { partition: 0, offset, payload, provenance, arrived_at_ms: 1_000 });
+        }
+        verifier.verdict(&[(0, 3)], &[(0, 3)])
+    };
+    let verdict = book(&[(1, 1), (1, 2), (2, 1)]);
+    assert!(verdict.holds(), "{verdict:?}");
+    assert_eq!((verdict.own, verdict.empty, verdict.foreign, verdict.written), (3, 1, 0, 3));
+    assert_eq!(book(&[(1, 1), (1, 1)]).duplicated, 1);
+}
+
+#[test]
+fn a_marked_message_is_there_if_any_line_brought_it_and_doubled_only_in_equal_bytes() {
+    let args = PatternArgs { seed: 5, size: 60, mark_connections: true, ..Default::default() };
+    let pattern = Pattern::new(args).expect("valid");
+    let book = |records: &[(u64, u64)]| {
+        let mut verifier = Verifier::new(pattern.clone());
+        for (offset, (n, connection)) in (0..).zip(records) {
+            let payload = pattern.payload_on(*n, *connection);
+            let record = Record { partition: 0, offset, payload: &payload, provenance: None, arrived_at_ms: 1_000 };
+            verifier.record(&record);
+        }
+        let verdict = verifier.verdict(&[(0, 3)], &[(0, 3)]);
+        (verdict.lost, verdict.duplicated, verdict.copies, verdict.foreign)
+    };
+    assert_eq!(book(&[(0, 1), (1, 2), (2, 1)]), (0, 0, 0, 0));
+    assert_eq!(book(&[(0, 1), (1, 1), (1, 2), (2, 2)]), (0, 0, 1, 0));
+    assert_eq!(book(&[(0, 1), (1, 1), (1, 1), (1, 2), (1, 2)]), (1, 2, 1, 0));
 }

@@ -68,7 +68,7 @@ mod tests {
 
     fn verdict(missing: Vec<Missing>, missing_elsewhere: u64) -> Verdict {
         let pattern =
-            crate::tools::pattern::PatternArgs { seed: 1, size: 60, repeats: 0.0, hot: 1, replay: None, bridge: 0 };
+            crate::tools::pattern::PatternArgs { seed: 1, size: 60, repeats: 0.0, hot: 1, ..Default::default() };
         let nothing = Verifier::new(crate::tools::pattern::Pattern::new(pattern).expect("valid")).verdict(&[], &[]);
         Verdict { missing, missing_elsewhere, ..nothing }
     }

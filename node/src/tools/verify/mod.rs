@@ -19,7 +19,7 @@ pub use account::{Record, Silence, Verdict, Verifier};
 pub use order::{Provenance, Stream};
 
 use super::{
-    feed::Ledger,
+    feed::{Ledger, Timetable},
     pattern::{Pattern, PatternArgs, PatternError},
 };
 use crate::clock::wall_ms;
@@ -118,14 +118,14 @@ struct Truth {
     sent: u64,
     /// Nothing more will be sent.
     finished: bool,
-    /// When message 0 was due, milliseconds since 1970, and how many come a second; None without a ledger.
-    schedule: Option<(u64, f64)>,
+    /// When each message was due; None without a ledger.
+    schedule: Option<Timetable>,
 }
 
 impl From<&Ledger> for Truth {
     fn from(ledger: &Ledger) -> Self {
-        let schedule = ledger.began_at_ms.map(|at| (at, ledger.messages_per_second));
-        Self { covered: ledger.covered.clone(), sent: ledger.sent(), finished: ledger.finished, schedule }
+        let (covered, sent) = (ledger.covered.clone(), ledger.sent());
+        Self { covered, sent, finished: ledger.finished, schedule: ledger.timetable() }
     }
 }
 
@@ -197,10 +197,9 @@ pub async fn verify(args: &Args, stop: impl Future<Output = ()>) -> Result<Verdi
         sent = look(args, owed.clone()).await;
     }
     let mut verdict = books.verifier.verdict(&owed.covered, &sent.covered);
-    if let Some((began_at_ms, rate)) = owed.schedule {
-        let due_ms = |n: u64| began_at_ms + (n as f64 * 1_000.0 / rate) as u64;
+    if let Some(table) = owed.schedule {
         for missing in &mut verdict.missing {
-            (missing.from_ms, missing.to_ms) = (due_ms(missing.first), due_ms(missing.last));
+            (missing.from_ms, missing.to_ms) = (table.due_ms(missing.first), table.due_ms(missing.last));
         }
     }
     if !args.follow {
@@ -253,8 +252,12 @@ async fn read(args: &Args, reader: &mut TopicReader, books: &mut Books, truth: w
     let mut closed_at = None;
     loop {
         if let Some(message) = reader.next(STEP).await {
+            let written = books.verifier.written();
             books.record(&message);
-            last_arrival = Instant::now();
+            // What connections say for themselves goes on when the feed is over.
+            if books.verifier.written() > written {
+                last_arrival = Instant::now();
+            }
         }
         let verifier = &books.verifier;
         let quiet = last_arrival.elapsed();
