@@ -42,6 +42,15 @@ fn status(s: &ConnectorStatus) -> Value {
         "latencyP99Ms": s.latency_p99_ms,
         "topic": s.topic,
         "redundancy": s.redundancy().as_str_name(),
+        "note": s.note,
+        "idle": s.idle,
+        "hasData": s.has_data,
+        "primaryAlone": s.primary_alone,
+        "secondaryAlone": s.secondary_alone,
+        "primaryBehindMs": s.primary_behind_ms.to_string(),
+        "secondaryBehindMs": s.secondary_behind_ms.to_string(),
+        "unmatchedMs": s.unmatched_ms.to_string(),
+        "skewMs": s.skew_ms.to_string(),
     })
 }
 
@@ -54,6 +63,8 @@ fn subscription(s: &Subscription) -> Value {
         "reconnects": s.reconnects.to_string(),
         "lastError": s.last_error,
         "url": s.url,
+        "lastMessage": moment(s.last_message.as_ref()),
+        "keepAlives": s.keep_alives.to_string(),
     })
 }
 

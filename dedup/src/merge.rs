@@ -439,7 +439,7 @@ impl<P> Merge<P> {
         aligned.filter_map(|aligned| aligned.ring.floor()).min().unwrap_or(u64::MAX)
     }
 
-    /// The window is full and the front entry must go: who still needs it, while the other subscription is past it or down,
+    /// The window is full and the front entry must go: who still needs it, while the other subscription is past it,
     /// starts over.
     fn unalign_laggards(&mut self, missing: SlotSet) {
         self.note_span_cut();
@@ -448,10 +448,9 @@ impl<P> Merge<P> {
                 let member = self.members[side.index()].as_ref().filter(|member| member.live)?;
                 member.aligned().map(|aligned| aligned.slot)
             };
-            let Some(slot) = slot_of(side) else { continue };
-            let is_past = slot_of(side.other()).is_none_or(|other| !missing.contains(other));
+            let (Some(slot), Some(other)) = (slot_of(side), slot_of(side.other())) else { return };
             if missing.contains(slot)
-                && is_past
+                && !missing.contains(other)
                 && let Some(member) = &mut self.members[side.index()]
             {
                 let joining = Joining::new(&self.options, self.now_ms).lagging();

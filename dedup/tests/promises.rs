@@ -624,7 +624,7 @@ fn a_full_retention_says_which_drop_is_a_gap() {
 
 // --- windows that are too small -----------------------------------------------------------------------------------------------------
 
-/// The own line is down and the window full: the standby's backlog repeats nothing.
+/// The standby lags beyond the window, and then the owner's line is down: the backlog repeats nothing, however slowly it comes.
 #[test]
 fn a_lone_laggard_beyond_the_window_repeats_nothing() {
     let options = Options { entries_max: 1_024, ring_frames_max: 512, ..Options::default() };
@@ -643,10 +643,6 @@ fn a_lone_laggard_beyond_the_window_repeats_nothing() {
     for (index, number) in (101..).zip(100..2_000) {
         let now_ms = 40 + number;
         merge.frame(frame(STANDBY, index, &format!("m{number}")), now_ms);
-        if number == 150 {
-            // A new kind of entry fills the window while the standby is still behind it.
-            assert!(merge.status().entries <= 1_024);
-        }
     }
     merge.caught_up(Side::Standby, 3_000);
     written += cut(&mut merge, 15_000).len();

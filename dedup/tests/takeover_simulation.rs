@@ -152,7 +152,7 @@ fn silent_lines_are_found_and_exact() {
         let messages = (60_000.0 / gap_ms) as usize;
         let base = Scenario::of_the_model(repeats, reorder_ms);
         let scenario = Scenario { gap_ms, messages, silences: 4, flaps: 2, kills: 2, relay_breaks: 1, ..base };
-        assert_exact("silent_lines_are_found_and_exact", &scenario, 5);
+        assert_exact("silent_lines_are_found_and_exact", &scenario, 12);
     }
 }
 

@@ -94,10 +94,14 @@ impl Process {
         bail!("{} ended without a line `{prefix}…`; its log ends with:\n{}", self.name, self.log_tail())
     }
 
-    /// All of its standard output, after its end.
-    pub fn stdout(&mut self) -> Result<String> {
+    /// Waits for the exit within `limit`; the exit code, -1 when it was a signal, and all of its standard output. Read while
+    /// it runs: a child with more to say than a pipe holds would never end.
+    pub fn wait_with_stdout(&mut self, limit: Duration) -> Result<(i32, String)> {
         let stdout = self.child.stdout.take().context("standard output was taken before")?;
-        Ok(std::io::read_to_string(stdout)?)
+        let reading = std::thread::spawn(move || std::io::read_to_string(stdout));
+        let code = self.wait(limit)?;
+        let text = reading.join().map_err(|_| anyhow::anyhow!("the reader of {}'s output panicked", self.name))??;
+        Ok((code, text))
     }
 
     /// The last lines of its log.

@@ -272,8 +272,7 @@ impl Verifier {
 
     /// Waits for the end of the feed and everything that is still on its way.
     pub fn verdict(mut self, limit: Duration) -> Result<ReaderBooks> {
-        let code = self.process.wait(limit)?;
-        let text = self.process.stdout()?;
+        let (code, text) = self.process.wait_with_stdout(limit)?;
         let line = text.lines().rfind(|line| line.starts_with('{')).with_context(|| {
             format!("the verifier ended with {code} and without a verdict: {text}\n{}", self.process.log_tail())
         })?;

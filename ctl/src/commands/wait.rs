@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use tonic::{Code, Status};
-use twinfeed_proto::admin::{Connector, ConnectorState, Redundancy};
+use twinfeed_proto::admin::{Connector, ConnectorState, ConnectorStatus, Redundancy};
 
 use super::connector::{self, state_name, state_word};
 use crate::{error::Error, invocation::Invocation};
@@ -107,7 +107,7 @@ pub(crate) async fn until(invocation: &mut Invocation, name: &str, condition: Co
 fn holds(connector: &Connector, condition: Condition) -> Result<bool, Error> {
     let Some(status) = &connector.status else { return Ok(false) };
     Ok(match condition {
-        Condition::Delivering => status.state() == ConnectorState::Running,
+        Condition::Delivering => status.state() == ConnectorState::Running && status.has_data,
         Condition::Redundant if status.redundancy() == Redundancy::Single => {
             let what = format!("connector/{} has one subscription and never becomes redundant", connector.name);
             let help = format!("change it with: wsctl connector set {} twinfeed.redundancy=dual", connector.name);
@@ -120,7 +120,9 @@ fn holds(connector: &Connector, condition: Condition) -> Result<bool, Error> {
 }
 
 fn last_seen(connector: &Connector) -> String {
-    let message = connector.status.as_ref().map(|status| status.message.as_str()).unwrap_or_default();
+    let said =
+        |status: &ConnectorStatus| if status.message.is_empty() { status.note.clone() } else { status.message.clone() };
+    let message = connector.status.as_ref().map(said).unwrap_or_default();
     let at_risk = connector.status.as_ref().is_some_and(|status| status.at_risk);
     let risk = if at_risk { ", at risk" } else { "" };
     let why = if message.is_empty() { String::new() } else { format!(": {message}") };

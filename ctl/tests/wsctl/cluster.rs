@@ -134,6 +134,8 @@ pub(crate) fn running(name: &str) -> Connector {
         reconnects: 2,
         last_error: String::new(),
         url: "wss://feed.example/ws".into(),
+        last_message: Some(Timestamp { seconds: 1_700_000_000, nanos: 0 }),
+        keep_alives: 0,
     };
     let status = ConnectorStatus {
         state: ConnectorState::Running.into(),
@@ -151,6 +153,7 @@ pub(crate) fn running(name: &str) -> Connector {
         latency_p99_ms: 8.5,
         topic: "ticks".into(),
         redundancy: Redundancy::Dual.into(),
+        has_data: true,
         ..ConnectorStatus::default()
     };
     Connector {

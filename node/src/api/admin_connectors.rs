@@ -11,7 +11,7 @@ use twinfeed_proto::admin::{self, connector_service_server::ConnectorService};
 use super::{
     admin::Admin,
     changes::{self, check_request_id, revision_of},
-    condition::Scene,
+    condition::{Condition, Scene},
     convert,
     deadline::wait_until,
     paging::{Page, token_after},
@@ -116,6 +116,22 @@ impl ConnectorService for Admin {
         request: Request<admin::ResumeConnectorRequest>,
     ) -> Answer<admin::ResumeConnectorResponse> {
         let request = request.into_inner();
+        let scene = self.confirmed_scene().await?;
+        let stored = scene.state.connectors().get(&request.name);
+        let failed = stored.is_some_and(|connector| {
+            connector.target == TargetState::Running
+                && Condition::of(&scene, connector).state == admin::ConnectorState::Failed
+        });
+        if failed {
+            // What was meant to run and has failed is resumed by beginning anew.
+            check_request_id(&request.request_id)?;
+            let command = Command::Restart { name: request.name.clone(), rolls: false };
+            let asked = asked(&("resume", &request.name));
+            let subject = Subject::connector(&request.name);
+            self.change_as((&request.request_id, asked), command, subject).await?;
+            let connector = Some(show(&self.scene_after_change().await, &request.name)?);
+            return Ok(Response::new(admin::ResumeConnectorResponse { connector }));
+        }
         let connector = Some(self.aim(&request.name, &request.request_id, TargetState::Running).await?);
         Ok(Response::new(admin::ResumeConnectorResponse { connector }))
     }

@@ -17,6 +17,11 @@ use crate::{
     telemetry::StateLabel,
 };
 
+/// What a server says to everybody who connects: so many messages, on both subscriptions together, and within this time.
+const GREETINGS_MAX: u64 = 2;
+const GREETING_MS_MAX: u64 = 500;
+/// Two subscriptions that were connected a moment ago have had no time to be matched.
+const UNMATCHED_SHOWN_MS_MIN: u64 = 30_000;
 /// A shorter wait for Kafka is no news.
 pub(super) const STALL_SHOWN_MS_MIN: u64 = 2_000;
 
@@ -32,7 +37,11 @@ pub(super) struct Condition<'a> {
     pub(super) state: ConnectorState,
     /// Empty when all is well.
     pub(super) message: String,
+    /// Worth knowing, though nothing is wrong.
+    pub(super) note: String,
     pub(super) at_risk: bool,
+    /// Both subscriptions are connected and nothing has come yet: there is nothing that a fault could lose.
+    pub(super) idle: bool,
     pub(super) redundancy: Redundancy,
     pub(super) assignment: Option<&'a Assignment>,
     /// The owner's report under the present epoch.
@@ -73,7 +82,9 @@ impl<'a> Condition<'a> {
         let mut condition = Self {
             state: ConnectorState::Unspecified,
             message: String::new(),
+            note: String::new(),
             at_risk: false,
+            idle: false,
             redundancy: spec.as_ref().map_or(Redundancy::Dual, |(spec, _)| spec.redundancy),
             assignment,
             owner: assignment.and_then(|now| scene.report(connector, now.owner, Role::Owner, now)),
@@ -91,16 +102,64 @@ impl<'a> Condition<'a> {
             (TargetState::Running, Ok(_), Some(now)) => condition.assigned(scene, connector, now),
         };
         if connector.target == TargetState::Running && condition.redundancy == Redundancy::Dual {
-            condition.at_risk = !condition.redundant();
+            condition.idle = condition.is_idle();
+            condition.at_risk = !condition.redundant() && !condition.idle;
+        }
+        if condition.state == ConnectorState::Running {
+            condition.note = condition.remark(scene, connector);
         }
         condition
     }
 
     /// Both subscriptions connected under the stored configuration, matched to each other, and a commit cut made since.
     fn redundant(&self) -> bool {
-        let sound = |report: &WriterReport| report.subscription.connected && !report.is_older_than(self.revision);
-        self.owner.is_some_and(|owner| owner.delivering && owner.redundant && sound(owner))
-            && self.standby.is_some_and(sound)
+        self.owner.is_some_and(|owner| owner.delivering && owner.covered && self.is_sound(owner))
+            && self.standby.is_some_and(|standby| self.is_sound(standby))
+    }
+
+    fn is_sound(&self, report: &WriterReport) -> bool {
+        report.subscription.connected && !report.is_older_than(self.revision)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.owner.is_some_and(|owner| owner.delivering && owner.lines.idle && self.is_sound(owner))
+            && self.standby.is_some_and(|standby| self.is_sound(standby))
+    }
+
+    /// More has come than what a server says to everybody who connects: three messages, or one that came later than a greeting.
+    pub(super) fn has_data(&self) -> bool {
+        let spoke_later = |report: &WriterReport| {
+            let subscription = &report.subscription;
+            subscription.last_message_ms > subscription.connected_since_ms + GREETING_MS_MAX
+        };
+        let received: u64 = self.owner.map_or(0, |owner| owner.frames_received);
+        received > GREETINGS_MAX || [self.owner, self.standby].into_iter().flatten().any(spoke_later)
+    }
+
+    /// What is worth knowing of a stream that runs.
+    fn remark(&self, scene: &Scene, connector: &Connector) -> String {
+        let Some((owner, now)) = self.owner.zip(self.assignment) else { return String::new() };
+        let subscription = &owner.subscription;
+        if self.idle {
+            return "idle: both subscriptions are connected, nothing has come to compare yet".to_owned();
+        }
+        if subscription.connected && !self.has_data() {
+            let said = if owner.frames_received == 0 { "nothing" } else { "nothing but a greeting" };
+            return format!("{said} has come since it connected: is the subscription message right?");
+        }
+        let (own, standby) = (owner.lines.part(owner.lines.own_alone), owner.lines.part(owner.lines.standby_alone));
+        if own + standby > 0.0 && self.standby.is_some() {
+            let secondary = now.standby.map_or_else(|| "the standby".to_owned(), |id| scene.node_name(id));
+            return format!(
+                "of the last minute's messages the line of {} alone has {:.1} %, that of {secondary} {:.1} %: losing it would cost \
+                 as much; see: wsctl connector compare {}",
+                scene.node_name(now.owner),
+                own * 100.0,
+                standby * 100.0,
+                connector.name,
+            );
+        }
+        String::new()
     }
 
     fn assigned(&self, scene: &Scene, connector: &Connector, now: &Assignment) -> (ConnectorState, String) {
@@ -200,7 +259,7 @@ impl<'a> Condition<'a> {
                 "{name} has waited {seconds} s for Kafka; nothing lost (kept in memory), it goes on trying{held_back}"
             );
         }
-        if self.redundancy == Redundancy::Single || self.redundant() {
+        if self.redundancy == Redundancy::Single || self.redundant() || self.is_idle() {
             return String::new();
         }
         if owner.is_older_than(self.revision) {
@@ -226,6 +285,32 @@ impl<'a> Condition<'a> {
             Some(report) if !report.subscription.connected => {
                 let why = reason(&report.subscription.last_error);
                 format!("secondary at {secondary} is not connected{why}; nothing lost (primary active)")
+            }
+            Some(report) if report.failed.is_some() => {
+                let why = report.failed.as_deref().unwrap_or_default();
+                format!("secondary at {secondary} has failed ({why}); nothing lost (primary active)")
+            }
+            Some(_) if owner.lines.own_behind_ms > 0 => {
+                let seconds = owner.lines.own_behind_ms.div_ceil(1_000);
+                format!(
+                    "primary at {primary} has lacked for {seconds} s what the secondary delivers, though it is connected; \
+                     nothing lost (secondary active), it is connected anew"
+                )
+            }
+            Some(_) if owner.lines.standby_behind_ms > 0 => {
+                let seconds = owner.lines.standby_behind_ms.div_ceil(1_000);
+                format!(
+                    "secondary at {secondary} has lacked for {seconds} s what the primary delivers, though it is connected; \
+                     nothing lost (primary active), it is connected anew"
+                )
+            }
+            Some(_) if owner.lines.unmatched_ms >= UNMATCHED_SHOWN_MS_MIN => {
+                let seconds = owner.lines.unmatched_ms / 1_000;
+                format!(
+                    "the two subscriptions could not be matched for {seconds} s: they carry different messages; nothing lost \
+                     (primary active); see: wsctl connector compare {}",
+                    connector.name
+                )
             }
             Some(_) if !owner.aligned => {
                 format!("secondary at {secondary} is not aligned yet; nothing lost (primary active)")

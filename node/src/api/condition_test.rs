@@ -46,10 +46,12 @@ impl Case {
         let epoch = case.assignment().unwrap().epoch;
         let revision = case.connector().revision;
         for (id, role) in [(OWNER, Role::Owner), (STANDBY, Role::Standby)] {
+            let owns = role == Role::Owner;
             let mut report = WriterReport { role, epoch, revision, redundant: true, ..WriterReport::default() };
-            report.subscription.connected = true;
+            (report.covered, report.subscription.connected) = (owns, true);
+            report.frames_received = GREETINGS_MAX + 1;
             report.kafka_connected = role == Role::Standby;
-            (report.delivering, report.aligned) = (role == Role::Owner, role == Role::Owner);
+            (report.delivering, report.aligned) = (owns, owns);
             case.scene.view.nodes.get_mut(&id).unwrap().report.writers.insert("trades".to_owned(), report);
         }
         case
@@ -121,7 +123,7 @@ fn a_redundant_stream_needs_no_words() {
 #[test]
 fn a_running_stream_says_what_it_lacks_and_that_nothing_is_lost() {
     type Change = fn(&mut Case);
-    let cases: [(&str, Change); 11] = [
+    let cases: [(&str, Change); 15] = [
         (
             "the new configuration has not reached Kafka at n2; n1 goes on with the old one: correct it, if it stays so",
             |case| {
@@ -138,9 +140,28 @@ fn a_running_stream_says_what_it_lacks_and_that_nothing_is_lost() {
             case.lose_feed(STANDBY);
         }),
         ("secondary at n2 is not aligned yet; nothing lost (primary active)", |case| {
-            (case.report(OWNER).aligned, case.report(OWNER).redundant) = (false, false);
+            (case.report(OWNER).aligned, case.report(OWNER).covered) = (false, false);
         }),
-        ("aligned, redundant after the next commit; nothing lost", |case| case.report(OWNER).redundant = false),
+        ("aligned, redundant after the next commit; nothing lost", |case| case.report(OWNER).covered = false),
+        (
+            "primary at n1 has lacked for 3 s what the secondary delivers, though it is connected; nothing lost (secondary \
+             active), it is connected anew",
+            |case| (case.report(OWNER).covered, case.report(OWNER).lines.own_behind_ms) = (false, 2_100),
+        ),
+        (
+            "secondary at n2 has lacked for 3 s what the primary delivers, though it is connected; nothing lost (primary \
+             active), it is connected anew",
+            |case| (case.report(OWNER).covered, case.report(OWNER).lines.standby_behind_ms) = (false, 2_100),
+        ),
+        (
+            "the two subscriptions could not be matched for 31 s: they carry different messages; nothing lost (primary \
+             active); see: wsctl connector compare trades",
+            |case| (case.report(OWNER).covered, case.report(OWNER).lines.unmatched_ms) = (false, 31_000),
+        ),
+        ("secondary at n2 has failed (the answer was 404); nothing lost (primary active)", |case| {
+            case.report(STANDBY).failed = Some("the answer was 404".to_owned());
+            case.report(OWNER).covered = false;
+        }),
         ("standby n2 is starting; nothing lost (primary active)", |case| case.node(STANDBY).report.writers.clear()),
         (
             "standby n2 does not answer; nothing lost (primary active), another takes its place if it stays away",
@@ -170,6 +191,61 @@ fn a_running_stream_says_what_it_lacks_and_that_nothing_is_lost() {
     let waits = judged(|case| case.report(OWNER).stalled_ms = STALL_SHOWN_MS_MIN);
     let message = "n1 has waited 2 s for Kafka; nothing lost (kept in memory), it goes on trying";
     assert_eq!(waits, (ConnectorState::Running, message.to_owned(), false));
+}
+
+/// Message, note, risk and idleness after a change.
+fn noted(change: impl FnOnce(&mut Case)) -> (String, String, bool, bool) {
+    let mut case = Case::new();
+    change(&mut case);
+    let condition = Condition::of(&case.scene, case.connector());
+    assert_eq!(condition.state, ConnectorState::Running);
+    (condition.message, condition.note, condition.at_risk, condition.idle)
+}
+
+#[test]
+fn a_stream_without_anything_to_lose_is_idle_and_neither_redundant_nor_at_risk() {
+    let idle = noted(|case| {
+        let owner = case.report(OWNER);
+        (owner.covered, owner.redundant, owner.lines.idle, owner.frames_received) = (false, false, true, 0);
+    });
+    let note = "idle: both subscriptions are connected, nothing has come to compare yet";
+    assert_eq!(idle, (String::new(), note.to_owned(), false, true));
+    let lost = noted(|case| {
+        let owner = case.report(OWNER);
+        (owner.covered, owner.lines.idle) = (false, true);
+        case.lose_feed(STANDBY);
+    });
+    assert!(lost.2 && !lost.3, "one subscription alone is a risk, also before the first message: {lost:?}");
+}
+
+#[test]
+fn nothing_but_a_greeting_is_no_data() {
+    let has_data = |change: fn(&mut WriterReport)| {
+        let mut case = Case::new();
+        let owner = case.report(OWNER);
+        (owner.frames_received, owner.subscription.connected_since_ms) = (0, 1_000);
+        change(owner);
+        let condition = Condition::of(&case.scene, case.connector());
+        (condition.has_data(), condition.note)
+    };
+    let doubt = "has come since it connected: is the subscription message right?";
+    assert_eq!(has_data(|_| {}), (false, format!("nothing {doubt}")));
+    let greeted = has_data(|owner| (owner.frames_received, owner.subscription.last_message_ms) = (2, 1_500));
+    assert_eq!(greeted, (false, format!("nothing but a greeting {doubt}")));
+    assert_eq!(has_data(|owner| owner.frames_received = 3), (true, String::new()));
+    let later = has_data(|owner| (owner.frames_received, owner.subscription.last_message_ms) = (1, 1_501));
+    assert_eq!(later, (true, String::new()), "one that came later than a greeting");
+}
+
+#[test]
+fn what_one_line_alone_has_is_named_though_nothing_is_wrong() {
+    let differs = noted(|case| {
+        let lines = &mut case.report(OWNER).lines;
+        (lines.own_alone, lines.standby_alone, lines.of) = (10, 25, 1_000);
+    });
+    let note = "of the last minute's messages the line of n1 alone has 1.0 %, that of n2 2.5 %: losing it would cost as \
+                much; see: wsctl connector compare trades";
+    assert_eq!(differs, (String::new(), note.to_owned(), false, false));
 }
 
 #[test]

@@ -85,6 +85,15 @@ fn status(scene: &Scene, connector: &Connector) -> admin::ConnectorStatus {
             Redundancy::Single => admin::Redundancy::Single,
         }
         .into(),
+        note: condition.note.clone(),
+        idle: condition.idle,
+        has_data: condition.has_data(),
+        primary_alone: owner.lines.part(owner.lines.own_alone),
+        secondary_alone: owner.lines.part(owner.lines.standby_alone),
+        primary_behind_ms: owner.lines.own_behind_ms,
+        secondary_behind_ms: owner.lines.standby_behind_ms,
+        unmatched_ms: owner.lines.unmatched_ms,
+        skew_ms: owner.lines.skew_ms,
     }
 }
 
@@ -98,6 +107,8 @@ fn subscription(role: &str, node: String, report: Option<&WriterReport>) -> admi
         reconnects: feed.reconnects,
         last_error: feed.last_error,
         url: feed.url,
+        last_message: timestamp(feed.last_message_ms),
+        keep_alives: feed.keep_alives,
     }
 }
 

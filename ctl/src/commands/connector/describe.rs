@@ -32,12 +32,15 @@ fn text(connector: &Connector, recent: &[Event], now: SystemTime) -> String {
     if !status.message.is_empty() {
         page.field("Message", &status.message);
     }
+    if !status.note.is_empty() {
+        page.field("Note", &status.note);
+    }
     page.field("Target state", connector.target_state().as_str_name().trim_start_matches("TARGET_STATE_"));
     page.field("Topic", &or_dash(&status.topic));
     page.field("Owner", &or_dash(&status.owner));
     page.field("Standby", &or_dash(&status.standby));
     page.field("Epoch", &status.epoch.to_string());
-    page.field("Redundancy", redundancy_word(status));
+    page.field("Redundancy", &redundancy_word(status));
     page.field("Aligned", if status.aligned { "yes" } else { "no" });
     page.field("Etag", &connector.etag);
     page.field("Created", &format!("{} ago", age_of(connector.create_time.as_ref(), now)));
@@ -71,8 +74,13 @@ fn subscription(feed: &Subscription, now: SystemTime) -> String {
     } else {
         "NOT CONNECTED".to_owned()
     };
+    let spoke = match &feed.last_message {
+        Some(_) => format!("last message {} ago", age_of(feed.last_message.as_ref(), now)),
+        None => "no message yet".to_owned(),
+    };
     let error = if feed.last_error.is_empty() { String::new() } else { format!(", last error: {}", feed.last_error) };
-    format!("{} at {}: {state}, {} reconnects, {}{error}", feed.role, or_dash(&feed.node), feed.reconnects, feed.url)
+    let (node, reconnects) = (or_dash(&feed.node), feed.reconnects);
+    format!("{} at {node}: {state}, {spoke}, {reconnects} reconnects, {}{error}", feed.role, feed.url)
 }
 
 #[derive(Default)]

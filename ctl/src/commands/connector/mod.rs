@@ -127,7 +127,7 @@ pub(crate) fn item(connector: &Connector, now: SystemTime) -> Item {
             or_dash(&status.owner),
             or_dash(&status.standby),
             feeds(status),
-            redundancy_word(status).to_owned(),
+            redundancy_word(status),
             rate(status.records_per_second),
             count(status.unacked_records),
             millis(status.latency_p99_ms),
@@ -155,14 +155,17 @@ fn feeds(status: &ConnectorStatus) -> String {
     or_dash(&feeds.collect::<Vec<_>>().join(" "))
 }
 
-/// Whether a second fault would lose data; a single subscription promises nothing to begin with.
-fn redundancy_word(status: &ConnectorStatus) -> &'static str {
+/// Whether a fault would lose data, and how much of the last minute it would be; a single subscription promises nothing to begin with.
+fn redundancy_word(status: &ConnectorStatus) -> String {
+    let alone = status.primary_alone.max(status.secondary_alone);
     match (status.redundancy(), status.state()) {
-        (Redundancy::Single, _) => "single",
-        (_, ConnectorState::Paused | ConnectorState::Stopped) => "-",
-        (Redundancy::Dual, _) if status.at_risk => "AT-RISK",
-        (Redundancy::Dual, _) => "redundant",
-        (Redundancy::Unspecified, _) => "-",
+        (Redundancy::Single, _) => "single".to_owned(),
+        (_, ConnectorState::Paused | ConnectorState::Stopped) | (Redundancy::Unspecified, _) => "-".to_owned(),
+        (Redundancy::Dual, _) if status.at_risk => "AT-RISK".to_owned(),
+        (Redundancy::Dual, _) if status.idle => "idle".to_owned(),
+        // Never rounded to nothing: what one line alone has is what a fault would cost.
+        (Redundancy::Dual, _) if alone > 0.0 => format!("differs {:.1}%", (alone * 100.0).max(0.1)),
+        (Redundancy::Dual, _) => "redundant".to_owned(),
     }
 }
 
