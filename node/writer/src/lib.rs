@@ -6,6 +6,7 @@
 //! run this very code.
 #![forbid(unsafe_code)]
 
+mod absence;
 mod account;
 mod entropy;
 pub mod event;

@@ -6,6 +6,7 @@ use twinfeed_dedup::{Merge, Observed, Side, SubscriptionId, TailRecord};
 
 use crate::{
     Epoch, NodeId,
+    absence::Absence,
     frame::Frame,
     outbox::Outbox,
     payload::{self, Payload},
@@ -34,6 +35,9 @@ pub(crate) struct Owner {
     pub(crate) in_flight: Arc<Vec<OutRecord>>,
     /// Largest payload that Kafka takes.
     pub(crate) payload_bytes_max: usize,
+    pub(crate) absence: Option<Absence>,
+    /// The bounds of an absence that has ended and is to be told.
+    pub(crate) hole_ms: Option<(u64, u64)>,
     standby: Option<Standby>,
 }
 
@@ -86,7 +90,17 @@ impl Owner {
         payload_bytes_max: usize,
     ) -> Self {
         let (offsets, in_flight) = (Arc::new(offsets), Arc::default());
-        Self { epoch, stream, merge, offsets, in_flight, payload_bytes_max, standby: None }
+        Self {
+            epoch,
+            stream,
+            merge,
+            offsets,
+            in_flight,
+            payload_bytes_max,
+            absence: None,
+            hole_ms: None,
+            standby: None,
+        }
     }
 
     pub(crate) fn frames(
@@ -96,6 +110,11 @@ impl Owner {
     ) -> Counts {
         let mut counts = Counts::default();
         for frame in frames {
+            if let Some(absence) = &self.absence
+                && let Some(bounds) = absence.ended_by(frame.subscription, frame.payload.received_at_ns / 1_000_000)
+            {
+                (self.hole_ms, self.absence) = (Some(bounds), None);
+            }
             counts.add(&self.merge.frame(frame, now_ms));
         }
         counts

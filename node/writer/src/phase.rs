@@ -1,6 +1,6 @@
 //! The phases of a writer on this node.
 
-use twinfeed_dedup::Retention;
+use twinfeed_dedup::{Frame, Retention, SubscriptionId};
 
 use crate::{Epoch, owner::Owner, payload::Payload, port::TailFrom, standby::Standby};
 
@@ -23,6 +23,8 @@ pub(crate) struct Opening {
     pub(crate) redundant: bool,
     /// When the own connection was lost meanwhile, first: nobody is left to match the next one with.
     pub(crate) lost_at_ms: Option<u64>,
+    /// The own subscription that lacked what the former owner's delivered. Nobody delivers it now.
+    pub(crate) lacking: Option<SubscriptionId>,
 }
 
 impl Opening {
@@ -32,16 +34,35 @@ impl Opening {
         self.lost_at_ms.get_or_insert(wall_ms);
     }
 
-    /// The hole that a lost connection left: until the next one's first frame, or until now if there is none yet.
-    pub(crate) fn hole_ms(&self, wall_ms: u64) -> Option<(u64, u64)> {
-        let lost_at_ms = self.lost_at_ms?;
-        let first = self.retention.subscription().and_then(|id| self.retention.retained_from(id, 0).next());
-        let first_ms = first.map(|frame| frame.payload.received_at_ns / 1_000_000);
-        Some((lost_at_ms, first_ms.filter(|first_ms| *first_ms > lost_at_ms).unwrap_or(wall_ms)))
+    /// What may have been lost until now, and whether it goes on: until a line delivers that is not known to lack messages. `live`
+    /// is the own one.
+    pub(crate) fn hole(
+        &self,
+        live: Option<SubscriptionId>,
+        last_received_at_ms: Option<u64>,
+        wall_ms: u64,
+    ) -> Option<Hole> {
+        let unmatched_ms = last_received_at_ms.filter(|_| !self.redundant).map(|last_ms| {
+            let oldest = self.retention.oldest_retained();
+            // An overlap that was not matched is part of it.
+            oldest.map_or(last_ms, |frame| last_ms.min(received_at_ms(frame)))
+        });
+        let from_ms = [unmatched_ms, self.lost_at_ms].into_iter().flatten().min()?;
+        let whole = live.filter(|id| self.lacking != Some(*id));
+        let first = whole.and_then(|id| self.retention.retained_from(id, 0).next());
+        let until_ms = first.map_or(wall_ms, received_at_ms).max(last_received_at_ms.unwrap_or(0));
+        Some(Hole { from_ms, until_ms, goes_on: first.is_none() })
     }
+}
 
-    /// When the first frame that waits here was read off the wire; now, if none does.
-    pub(crate) fn first_received_at_ms(&self, wall_ms: u64) -> u64 {
-        self.retention.oldest_retained().map_or(wall_ms, |frame| frame.payload.received_at_ns / 1_000_000)
-    }
+/// A part of the stream that may be missing.
+#[derive(Debug)]
+pub(crate) struct Hole {
+    pub(crate) from_ms: u64,
+    pub(crate) until_ms: u64,
+    pub(crate) goes_on: bool,
+}
+
+fn received_at_ms(frame: &Frame<Payload>) -> u64 {
+    frame.payload.received_at_ns / 1_000_000
 }

@@ -279,6 +279,11 @@ impl Standby {
         self.behind.filter(|(id, _)| self.retention.subscription() == Some(*id)).map_or(0, |(_, behind_ms)| behind_ms)
     }
 
+    /// The live subscription, if it lacks what the owner's has.
+    pub(crate) fn lacking(&self) -> Option<SubscriptionId> {
+        self.retention.subscription().filter(|_| self.behind_ms() > 0)
+    }
+
     /// Why the owner is replaced, as far as it shows here.
     pub(crate) fn reason(&self, now_ms: u64) -> FailoverReason {
         match (self.session != Session::None, self.reach.reached_ms(now_ms)) {

@@ -260,6 +260,9 @@ impl Writer {
     /// Whatever the merge has noticed is told in the same step: a gap must be known before what follows it is written.
     fn take_notices(&mut self, now: Now) {
         if let Phase::Owning(owner) = &mut self.phase {
+            if let Some((from_ms, to_ms)) = owner.hole_ms.take().filter(|(from_ms, to_ms)| from_ms < to_ms) {
+                self.account.gap(from_ms, to_ms, now);
+            }
             for notice in owner.merge.take_notices() {
                 self.account.notice(&notice, now);
             }

@@ -5,6 +5,7 @@ use twinfeed_dedup::{Merge, Shape, TailRecord};
 
 use super::{Producer, Writer};
 use crate::{
+    absence::Absence,
     owner::Owner,
     payload::Payload,
     phase::{Opening, Phase},
@@ -56,14 +57,15 @@ impl Writer {
         match std::mem::replace(&mut self.phase, Phase::Deposed) {
             Phase::Opening(opening) => {
                 let epoch = opening.epoch;
-                if let Some(last) = last_received_at_ms.filter(|_| !opening.redundant) {
-                    self.account.gap(last, opening.first_received_at_ms(now.wall_ms()), now);
-                }
-                if let Some((lost_at_ms, first_ms)) = opening.hole_ms(now.wall_ms()) {
-                    self.account.gap(lost_at_ms, first_ms, now);
+                let hole = opening.hole(self.numbering.live(), last_received_at_ms, now.wall_ms());
+                let lacking = opening.lacking;
+                if let Some(hole) = &hole {
+                    self.account.gap(hole.from_ms, hole.until_ms, now);
                 }
                 let merge = self.merge(opening, tail, now);
                 let mut owner = Owner::new((epoch, self.settings.stream), merge, offsets, payload_bytes_max);
+                // The merge has seen neither the end of the former line nor what it delivered last: it tells no gap here.
+                owner.absence = hole.filter(|hole| hole.goes_on).map(|hole| Absence::new(hole.until_ms, lacking));
                 owner.merge.own_subscription(self.numbering.live(), now.ms());
                 self.account.live(epoch, (tail_records, owner.merge.status().ready_records), now);
                 self.phase = Phase::Owning(Box::new(owner));

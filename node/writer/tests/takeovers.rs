@@ -1,0 +1,200 @@
+//! What a takeover tells of the messages that may be missing: from when, and until a line delivers that may be trusted.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use twinfeed_dedup::{Ack, Options, SubscriptionId, ToStandby};
+use twinfeed_writer::{
+    Assigned, Epoch, Input, Now, Opened, Output, Settings, Sight, Writer,
+    frame::{EndKind, FeedEvent, Frame, FrameKind},
+    relay::{OwnerMessage, StandbyMessage},
+};
+
+const LINE: u64 = 7;
+
+/// A standby that is about to take over, and all that it asked for.
+struct Rig {
+    writer: Writer,
+    at_ms: u64,
+    outputs: Vec<Output>,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let settings = Settings {
+            connector: "c".to_owned(),
+            topic: "t".to_owned(),
+            feeds: 2,
+            stream: 1,
+            node: "n1".to_owned(),
+            revision: 1,
+            merge: Options::default(),
+            commit_interval_us: 10_000,
+            behind_ms_max: 5_000,
+            buffer_bytes_max: 1 << 20,
+        };
+        let mut rig = Self { writer: Writer::new(settings, 1), at_ms: 1_000, outputs: Vec::new() };
+        rig.give(Input::Assume(Assigned::Standby { epoch: Epoch(1) }));
+        rig.give(Input::Fed(FeedEvent::Opened { subscription: LINE, connect_ms: 1 }));
+        rig.give(Input::OwnerConnected);
+        rig.give(Input::FromOwner(OwnerMessage::Welcome { next: Vec::new() }));
+        rig
+    }
+
+    fn give(&mut self, input: Input) {
+        let now = Now { us: self.at_ms * 1_000, wall_ns: self.at_ms * 1_000_000 };
+        self.outputs.extend(self.writer.step(input, now));
+    }
+
+    fn at(&mut self, at_ms: u64) -> &mut Self {
+        self.at_ms = at_ms;
+        self
+    }
+
+    fn frame(&mut self, subscription: u64) {
+        let received_at_ns = self.at_ms * 1_000_000;
+        let payload = Bytes::from(format!("{subscription} at {}", self.at_ms));
+        let frames = vec![Frame { kind: FrameKind::Text, payload, received_at_ns }];
+        self.give(Input::Fed(FeedEvent::Frames { subscription, frames }));
+    }
+
+    fn closed(&mut self, subscription: u64) {
+        self.give(Input::Fed(FeedEvent::Closed { subscription, kind: EndKind::Closed, reason: String::new() }));
+    }
+
+    fn connected(&mut self, subscription: u64) {
+        self.give(Input::Fed(FeedEvent::Opened { subscription, connect_ms: 1 }));
+    }
+
+    /// The owner says that all is well with this standby's line: a takeover loses nothing.
+    fn promised(&mut self) {
+        let id = self.announced();
+        let ack = Ack { subscription: id, unseen: Vec::new(), resolved: Vec::new(), aligned: true, redundant: true };
+        let message = OwnerMessage::Merge { number: 1, committed: vec![(0, 5)], message: ToStandby::Ack(ack) };
+        self.give(Input::FromOwner(message));
+    }
+
+    fn behind(&mut self, behind_ms: u64) {
+        let SubscriptionId(subscription) = self.announced();
+        let asked_at_ms = self.at_ms;
+        self.give(Input::FromOwner(OwnerMessage::Question { asked_at_ms, subscription, behind_ms }));
+    }
+
+    /// The id by which owner and standby speak of the live line.
+    fn announced(&mut self) -> SubscriptionId {
+        while let Some(message) = self.writer.next_message() {
+            if let twinfeed_writer::Message::ToOwner(StandbyMessage::Subscription(Some(id))) = message {
+                return SubscriptionId(id);
+            }
+        }
+        panic!("the line was not announced");
+    }
+
+    fn takes_over(&mut self) {
+        self.give(Input::Assume(Assigned::Owner { epoch: Epoch(2) }));
+    }
+
+    /// The last message in the topic was read at `last_ms`.
+    fn opened(&mut self, last_ms: u64) {
+        let (tail, offsets, payload_bytes_max) = (Vec::new(), BTreeMap::new(), 1 << 20);
+        let last_received_at_ms = Some(last_ms);
+        self.give(Input::Opened(Ok(Opened { tail, offsets, last_received_at_ms, payload_bytes_max })));
+        self.give(Input::Look(Sight::default()));
+    }
+
+    fn gaps(&self) -> Vec<(u64, u64)> {
+        let gaps = self.outputs.iter().filter_map(|output| match output {
+            Output::Event(event) if event.kind == "gap" => Some(event),
+            _ => None,
+        });
+        let bound = |event: &twinfeed_writer::event::Event, name| event.attributes[name].parse().expect("a number");
+        gaps.map(|gap| (bound(gap, "from_ms"), bound(gap, "to_ms"))).collect()
+    }
+
+    fn renewals(&self) -> usize {
+        self.outputs.iter().filter(|output| matches!(output, Output::Reconnect { .. })).count()
+    }
+}
+
+#[test]
+fn a_redundant_takeover_tells_no_gap() {
+    let mut rig = Rig::new();
+    rig.promised();
+    rig.at(2_000).frame(LINE);
+    rig.takes_over();
+    rig.at(2_100).opened(2_000);
+    rig.at(9_000).frame(LINE);
+    assert_eq!((rig.gaps(), rig.renewals()), (vec![], 0));
+}
+
+#[test]
+fn a_line_that_delivers_ends_the_gap_with_its_first_message() {
+    let mut rig = Rig::new();
+    rig.at(3_000).frame(LINE);
+    rig.takes_over();
+    rig.at(3_100).opened(2_000);
+    rig.at(9_000).frame(LINE);
+    assert_eq!(rig.gaps(), [(2_000, 3_000)]);
+}
+
+#[test]
+fn what_overlaps_without_a_match_is_part_of_the_gap() {
+    let mut rig = Rig::new();
+    rig.at(1_500).frame(LINE);
+    rig.takes_over();
+    rig.at(3_100).opened(2_000);
+    assert_eq!(rig.gaps(), [(1_500, 2_000)]);
+}
+
+#[test]
+fn while_no_line_delivers_the_gap_goes_on() {
+    let mut rig = Rig::new();
+    rig.takes_over();
+    rig.at(3_000).opened(2_000);
+    assert_eq!(rig.gaps(), [(2_000, 3_000)], "known at once");
+    rig.at(8_000).frame(LINE);
+    rig.at(9_000).frame(LINE);
+    assert_eq!(rig.gaps(), [(2_000, 3_000), (3_000, 8_000)]);
+}
+
+#[test]
+fn a_line_that_was_down_before_the_owner_died_ends_the_gap_when_it_is_back() {
+    let mut rig = Rig::new();
+    rig.at(1_500).frame(LINE);
+    rig.closed(LINE);
+    rig.at(2_500).takes_over();
+    rig.at(3_000).opened(2_400);
+    rig.at(7_000).connected(8);
+    rig.at(8_000).frame(8);
+    assert_eq!(rig.gaps(), [(1_500, 3_000), (3_000, 8_000)]);
+}
+
+#[test]
+fn a_line_lost_during_a_redundant_takeover_leaves_a_gap() {
+    let mut rig = Rig::new();
+    rig.promised();
+    rig.at(2_000).frame(LINE);
+    rig.takes_over();
+    rig.at(2_100).closed(LINE);
+    rig.at(3_000).opened(2_000);
+    rig.at(4_000).connected(8);
+    rig.at(5_000).frame(8);
+    assert_eq!(rig.gaps(), [(2_100, 3_000), (3_000, 5_000)]);
+}
+
+#[test]
+fn a_line_that_was_behind_is_connected_anew_and_what_it_still_says_ends_no_gap() {
+    let mut rig = Rig::new();
+    rig.behind(3_000);
+    rig.at(2_000).frame(LINE);
+    assert_eq!(rig.renewals(), 0, "its time has not come");
+    rig.takes_over();
+    assert_eq!(rig.renewals(), 1);
+    rig.at(3_000).opened(2_000);
+    rig.at(4_000).frame(LINE);
+    assert_eq!(rig.gaps(), [(2_000, 3_000)]);
+    rig.closed(LINE);
+    rig.at(5_000).connected(8);
+    rig.at(6_000).frame(8);
+    assert_eq!(rig.gaps(), [(2_000, 3_000), (3_000, 6_000)]);
+}
