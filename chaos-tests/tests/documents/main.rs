@@ -133,6 +133,7 @@ fn cargo_target(arguments: &[String]) -> Result<()> {
     let directory = match after("-p") {
         None => return Ok(()),
         Some("twinfeed-chaos") => "chaos-tests",
+        Some("twinfeed-writer") => "node/writer",
         Some(package) => package.strip_prefix("twinfeed-").context("not a package of this project")?,
     };
     let manifest = std::fs::read_to_string(root().join(directory).join("Cargo.toml")).context("no such package")?;
