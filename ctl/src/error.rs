@@ -10,8 +10,8 @@ use crate::text::printable;
 
 /// The exit codes, stable across versions, as `wsctl help exit-codes` prints them.
 pub(crate) const EXIT_CODES: &str = "\
-0    done; `status`: healthy
-1    the command failed; `status`: degraded
+0    done; `status`: healthy; `compare`: nothing differs
+1    the command failed; `status`: degraded; `compare`: something differs, or is not known yet
 2    wrong usage; `status`: critical
 3    not found
 4    conflict: it exists already, or it was changed meanwhile
@@ -23,7 +23,7 @@ pub(crate) const EXIT_CODES: &str = "\
 ";
 
 pub(crate) const EXIT_OK: u8 = 0;
-const EXIT_FAILURE: u8 = 1;
+pub(crate) const EXIT_FAILURE: u8 = 1;
 const EXIT_USAGE: u8 = 2;
 const EXIT_NOT_FOUND: u8 = 3;
 const EXIT_CONFLICT: u8 = 4;

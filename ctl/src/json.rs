@@ -4,7 +4,8 @@
 use prost_types::Timestamp;
 use serde_json::{Value, json};
 use twinfeed_proto::admin::{
-    Connector, ConnectorStatus, Event, FailoverConnectorResponse, GetStatusResponse, Member, Subscription,
+    CompareConnectorResponse, ComparedLine, Connector, ConnectorStatus, Event, FailoverConnectorResponse,
+    GetStatusResponse, Member, SamplePair, Subscription,
 };
 
 use crate::text::rfc3339;
@@ -65,6 +66,29 @@ fn subscription(s: &Subscription) -> Value {
         "url": s.url,
         "lastMessage": moment(s.last_message.as_ref()),
         "keepAlives": s.keep_alives.to_string(),
+    })
+}
+
+pub(crate) fn comparison(name: &str, c: &CompareConnectorResponse) -> Value {
+    let line = |line: &ComparedLine| {
+        json!({
+            "subscription": line.subscription.as_ref().map(subscription),
+            "behindMs": line.behind_ms.to_string(),
+            "alone": line.alone.to_string(),
+        })
+    };
+    let pair = |pair: &SamplePair| json!({ "primary": pair.primary, "secondary": pair.secondary });
+    json!({
+        "connector": name,
+        "state": c.state().as_str_name(),
+        "summary": c.summary,
+        "lines": c.lines.iter().map(line).collect::<Vec<_>>(),
+        "unmatchedMs": c.unmatched_ms.to_string(),
+        "skewMs": c.skew_ms.to_string(),
+        "messages": c.messages.to_string(),
+        "pointers": c.pointers,
+        "samples": c.samples.iter().map(pair).collect::<Vec<_>>(),
+        "advice": c.advice,
     })
 }
 

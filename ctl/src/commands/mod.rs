@@ -34,7 +34,7 @@ pub(crate) async fn run(cli: Cli) -> Result<u8, Error> {
 async fn dispatch(invocation: &mut Invocation, command: Command) -> Result<u8, Error> {
     match command {
         Command::Status => return status::run(invocation).await,
-        Command::Connector(command) => connector::run(invocation, command).await?,
+        Command::Connector(command) => return connector::run(invocation, command).await,
         Command::Cluster(command) => cluster::run(invocation, command).await?,
         Command::Node(command) => node::run(invocation, command).await?,
         Command::Events(arguments) => events::run(invocation, &arguments).await?,

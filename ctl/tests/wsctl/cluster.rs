@@ -34,6 +34,8 @@ pub(crate) struct Facts {
     pub(crate) calls: Vec<(String, String)>,
     pub(crate) created: Option<CreateConnectorRequest>,
     pub(crate) updated: Option<UpdateConnectorRequest>,
+    /// How two lines compare; of its messages the standby's line alone has a quarter.
+    pub(crate) compared: CompareConnectorResponse,
 }
 
 /// A running fake cluster; stops when dropped.
@@ -307,6 +309,18 @@ impl ConnectorService for Fake {
             to_epoch: 15,
             duration_ms: 87,
         })
+    }
+
+    async fn compare_connector(&self, request: Request<CompareConnectorRequest>) -> Answer<CompareConnectorResponse> {
+        let connector = self.show("compare", &request.into_inner().name, "")?;
+        let facts = self.facts.lock().expect("no test panics while holding it");
+        let subscriptions = connector.status.unwrap_or_default().subscriptions.into_iter();
+        let line = |subscription| ComparedLine { subscription: Some(subscription), ..ComparedLine::default() };
+        let mut lines: Vec<_> = subscriptions.map(line).collect();
+        if let Some(line) = lines.last_mut() {
+            line.alone = facts.compared.messages / 4;
+        }
+        answer(CompareConnectorResponse { lines, ..facts.compared.clone() })
     }
 
     type WatchConnectorsStream = Pin<Box<dyn Stream<Item = Result<WatchConnectorsResponse, Status>> + Send>>;

@@ -3,7 +3,10 @@
 use crate::cluster::{Cluster, running};
 use prost_types::Timestamp;
 use serde_json::Value;
-use twinfeed_proto::admin::{ConnectorState, Event, Redundancy, TargetState};
+use twinfeed_proto::admin::{
+    CompareConnectorResponse, ConnectorState, Event, Redundancy, SamplePair, TargetState,
+    compare_connector_response::State,
+};
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).expect("stdout is one JSON document")
@@ -275,6 +278,83 @@ fn describe_shows_subscriptions_configuration_and_events() {
         ["Redundancy:             AT-RISK", "Subscriptions (P+ S+):", "websocket.url = wss://", "Recent events:"]
     {
         assert!(page.contains(part), "{part} in {page}");
+    }
+}
+
+/// What the first lines end with depends on today's date.
+fn without_connected_for(page: &str) -> String {
+    let line = |line: &str| match line.split_once("connected for ") {
+        Some((before, after)) => format!("{before}connected{}", after.find(',').map_or("", |comma| &after[comma..])),
+        None => line.to_owned(),
+    };
+    page.lines().map(|text| line(text) + "\n").collect()
+}
+
+#[test]
+fn compare_shows_both_lines_side_by_side_and_what_differs() {
+    let cluster = Cluster::start();
+    cluster.add(running("btc"));
+    let pair = |n: u64| SamplePair {
+        primary: format!(r#"{{"connection":7,"seq":{n}}}"#),
+        secondary: if n == 1 { format!(r#"{{"connection":8,"seq":{n}}}"#) } else { String::new() },
+    };
+    let mut compared = CompareConnectorResponse {
+        summary: "the two lines could not be matched for 42 s: the stream is at risk".into(),
+        unmatched_ms: 41_500,
+        skew_ms: 12,
+        messages: 4_000,
+        pointers: vec!["/connection".into()],
+        samples: vec![pair(1), pair(2)],
+        advice: "ask the feed\u{1b}[31m".into(),
+        ..Default::default()
+    };
+    compared.set_state(State::Unmatched);
+    cluster.facts().compared = compared;
+    let ended = cluster.wsctl(&["connector", "compare", "btc"]);
+    let expected = "\
+connector/btc  UNMATCHED: the two lines could not be matched for 42 s: the stream is at risk
+  primary   n2  wss://feed.example/ws  connected, alone with 0 of 4 000 messages (0.0%)
+  secondary n3  wss://feed.example/ws  connected, alone with 1 000 of 4 000 messages (25.0%)
+The two usually differ by 12 ms in time.
+
+Messages that are most alike (P: primary, S: secondary):
+  P: {\"connection\":7,\"seq\":1}
+  S: {\"connection\":8,\"seq\":1}
+
+  P: {\"connection\":7,\"seq\":2}
+  S: (nothing like it)
+
+They differ at:
+  /connection
+
+ask the feed\u{fffd}[31m
+";
+    assert_eq!((without_connected_for(&ended.stdout).as_str(), ended.stderr.as_str()), (expected, ""));
+    assert_eq!(ended.code, 1, "scripts see that they differ");
+    let shown = json(&cluster.wsctl(&["connector", "compare", "btc", "-o", "json"]).stdout);
+    assert_eq!(shown["state"], "STATE_UNMATCHED");
+    assert_eq!(shown["unmatchedMs"], "41500");
+    assert_eq!(shown["lines"][1]["subscription"]["node"], "n3");
+    assert_eq!(shown["samples"][0]["secondary"], r#"{"connection":8,"seq":1}"#);
+    assert_eq!(cluster.wsctl(&["connector", "compare", "btx"]).code, 3);
+}
+
+#[test]
+fn compare_is_a_check_for_scripts() {
+    let cluster = Cluster::start();
+    cluster.add(running("btc"));
+    for (state, code) in [
+        (State::Agree, 0),
+        (State::Idle, 0),
+        (State::Matching, 1),
+        (State::Unmatched, 1),
+        (State::Differ, 1),
+        (State::Behind, 1),
+        (State::Down, 1),
+    ] {
+        cluster.facts().compared.set_state(state);
+        let ended = cluster.wsctl(&["connector", "compare", "btc", "-o", "name"]);
+        assert_eq!((ended.code, ended.stdout.as_str()), (code, "connector/btc\n"), "{state:?}");
     }
 }
 

@@ -11,6 +11,7 @@ use twinfeed_proto::admin::{self, connector_service_server::ConnectorService};
 use super::{
     admin::Admin,
     changes::{self, check_request_id, revision_of},
+    comparison,
     condition::{Condition, Scene},
     convert,
     deadline::wait_until,
@@ -176,6 +177,14 @@ impl ConnectorService for Admin {
     ) -> Answer<admin::FailoverConnectorResponse> {
         let deadline = wait_until(request.metadata());
         self.failover(request.into_inner(), deadline).await.map(Response::new)
+    }
+
+    async fn compare_connector(
+        &self,
+        request: Request<admin::CompareConnectorRequest>,
+    ) -> Answer<admin::CompareConnectorResponse> {
+        let scene = self.confirmed_scene().await?;
+        comparison::compared(&scene, &request.into_inner().name).map(Response::new)
     }
 
     type WatchConnectorsStream = Pin<Box<dyn Stream<Item = Result<admin::WatchConnectorsResponse, Status>> + Send>>;

@@ -306,8 +306,10 @@ impl<'a> Condition<'a> {
             }
             Some(_) if owner.lines.unmatched_ms >= UNMATCHED_SHOWN_MS_MIN => {
                 let seconds = owner.lines.unmatched_ms / 1_000;
+                let pointers = owner.comparison.as_ref().map(|found| found.pointers.join(", ")).unwrap_or_default();
+                let at = if pointers.is_empty() { pointers } else { format!(" at {pointers}") };
                 format!(
-                    "the two subscriptions could not be matched for {seconds} s: they carry different messages; nothing lost \
+                    "the two subscriptions could not be matched for {seconds} s: their messages differ{at}; nothing lost \
                      (primary active); see: wsctl connector compare {}",
                     connector.name
                 )

@@ -10,7 +10,7 @@ use crate::model::{
     command::{Command, Proposal},
     connector::{Config, NodeRecord},
     ids::{ClusterId, WriterId},
-    report::NodeReport,
+    report::{Comparison, NodeReport},
 };
 
 const OWNER: NodeId = 1;
@@ -154,9 +154,14 @@ fn a_running_stream_says_what_it_lacks_and_that_nothing_is_lost() {
             |case| (case.report(OWNER).covered, case.report(OWNER).lines.standby_behind_ms) = (false, 2_100),
         ),
         (
-            "the two subscriptions could not be matched for 31 s: they carry different messages; nothing lost (primary \
+            "the two subscriptions could not be matched for 31 s: their messages differ at /connection; nothing lost (primary \
              active); see: wsctl connector compare trades",
-            |case| (case.report(OWNER).covered, case.report(OWNER).lines.unmatched_ms) = (false, 31_000),
+            |case| {
+                let owner = case.report(OWNER);
+                (owner.covered, owner.lines.unmatched_ms) = (false, 31_000);
+                let pointers = vec!["/connection".to_owned()];
+                owner.comparison = Some(Arc::new(Comparison { pointers, ..Comparison::default() }));
+            },
         ),
         ("secondary at n2 has failed (the answer was 404); nothing lost (primary active)", |case| {
             case.report(STANDBY).failed = Some("the answer was 404".to_owned());

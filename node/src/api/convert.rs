@@ -56,8 +56,6 @@ fn status(scene: &Scene, connector: &Connector) -> admin::ConnectorStatus {
     let name = |id: Option<NodeId>| id.map(|id| scene.node_name(id)).unwrap_or_default();
     let owner_id = condition.assignment.map(|now| now.owner);
     let standby_id = condition.assignment.and_then(|now| now.standby);
-    let subscriptions =
-        [("primary", owner_id, condition.owner), ("secondary", standby_id, condition.standby)].into_iter();
     let nothing = WriterReport::default();
     let owner = condition.owner.unwrap_or(&nothing);
     admin::ConnectorStatus {
@@ -66,9 +64,7 @@ fn status(scene: &Scene, connector: &Connector) -> admin::ConnectorStatus {
         owner: name(owner_id),
         standby: name(standby_id),
         epoch: condition.assignment.map_or(0, |now| now.epoch.0),
-        subscriptions: subscriptions
-            .filter_map(|(role, id, report)| id.map(|id| subscription(role, scene.node_name(id), report)))
-            .collect(),
+        subscriptions: subscriptions(scene, &condition),
         at_risk: condition.at_risk,
         aligned: owner.aligned,
         records_committed: owner.records_committed,
@@ -95,6 +91,16 @@ fn status(scene: &Scene, connector: &Connector) -> admin::ConnectorStatus {
         unmatched_ms: owner.lines.unmatched_ms,
         skew_ms: owner.lines.skew_ms,
     }
+}
+
+/// The owner's line, then the standby's.
+pub(super) fn subscriptions(scene: &Scene, condition: &Condition<'_>) -> Vec<admin::Subscription> {
+    let owner_id = condition.assignment.map(|now| now.owner);
+    let standby_id = condition.assignment.and_then(|now| now.standby);
+    [("primary", owner_id, condition.owner), ("secondary", standby_id, condition.standby)]
+        .into_iter()
+        .filter_map(|(role, id, report)| id.map(|id| subscription(role, scene.node_name(id), report)))
+        .collect()
 }
 
 fn subscription(role: &str, node: String, report: Option<&WriterReport>) -> admin::Subscription {

@@ -5,6 +5,7 @@ mod admin;
 mod admin_cluster;
 mod admin_connectors;
 mod changes;
+mod comparison;
 mod condition;
 mod convert;
 mod deadline;

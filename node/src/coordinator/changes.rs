@@ -13,6 +13,9 @@ use crate::model::{
     report::{ClusterView, Lines, NodeReport, NodeView, SubscriptionReport, WriterReport},
 };
 
+/// Writers of one node whose samples of differing messages travel: some 8 KiB each. Of the others only what was found does.
+const SAMPLED_WRITERS_MAX: usize = 500;
+
 /// From one report of a node to its next.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct ReportChange {
@@ -22,6 +25,9 @@ pub(super) struct ReportChange {
     node: NodeReport,
     /// Writers that do not run there any more.
     gone: BTreeSet<String>,
+    /// Writers whose comparison is the one that was told before, and is not told again: it is the larger part of a report.
+    #[serde(default)]
+    compared_as_before: BTreeSet<String>,
 }
 
 impl ReportChange {
@@ -37,7 +43,12 @@ impl ReportChange {
         }
         let mut writers = known?.writers;
         writers.retain(|id, _| !self.gone.contains(id));
-        writers.extend(self.node.writers);
+        for (id, mut report) in self.node.writers {
+            if self.compared_as_before.contains(&id) {
+                report.comparison = writers.get_mut(&id).and_then(|known| known.comparison.take());
+            }
+            writers.insert(id, report);
+        }
         Some(NodeReport { writers, ..self.node })
     }
 
@@ -71,11 +82,24 @@ impl ToldReport {
             })
         };
         let news = now.writers.iter().filter(is_news).map(|(id, report)| (id.clone(), report.clone()));
-        let writers: BTreeMap<String, WriterReport> = news.collect();
+        let mut writers: BTreeMap<String, WriterReport> = news.collect();
         told.retain(|id, _| !gone.contains(id));
-        told.extend(writers.clone());
+        let before: Vec<_> = writers.iter().map(|(id, report)| told.insert(id.clone(), report.clone())).collect();
+        let mut compared_as_before = BTreeSet::new();
+        for ((id, report), before) in writers.iter_mut().zip(before) {
+            if report.comparison.is_some() && before.is_some_and(|before| before.comparison == report.comparison) {
+                report.comparison = None;
+                compared_as_before.insert(id.clone());
+            }
+        }
+        let compared = now.writers.iter().filter(|(_, report)| report.comparison.is_some());
+        for (id, _) in compared.skip(SAMPLED_WRITERS_MAX) {
+            if let Some(comparison) = writers.get_mut(id).and_then(|report| report.comparison.as_mut()) {
+                *comparison = Arc::new(comparison.without_samples());
+            }
+        }
         let node = NodeReport { name: now.name.clone(), version: now.version.clone(), writers, ..*now };
-        ReportChange { whole, node, gone }
+        ReportChange { whole, node, gone, compared_as_before }
     }
 }
 
@@ -90,6 +114,7 @@ fn without_counts(report: WriterReport) -> WriterReport {
         retained_frames: report.retained_frames.min(1),
         latency_p50_ms: 0.0,
         latency_p99_ms: 0.0,
+        comparison: None,
         lines: Lines {
             idle: report.lines.idle,
             own_behind_ms: report.lines.own_behind_ms.min(1),
@@ -150,6 +175,7 @@ impl ToldView {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::report::Comparison;
 
     fn report(writers: &[(&str, u64, bool)]) -> NodeReport {
         let writer = |(name, committed, delivering): &(&str, u64, bool)| {
@@ -204,6 +230,47 @@ mod tests {
         now.writers.values_mut().take(10).for_each(|report| report.redundant = true);
         let ten = bytes(&teller.tell(&now, false));
         assert!((1_000..20_000).contains(&ten), "{ten} bytes for ten that changed");
+    }
+
+    #[test]
+    fn a_comparison_is_told_once_with_the_counts_and_stays_known() {
+        let compared = |committed, advice: &str| {
+            let mut report = report(&[("a", committed, true)]);
+            let comparison = Comparison { advice: advice.to_owned(), ..Comparison::default() };
+            report.writers.get_mut("a").expect("there is one").comparison = Some(Arc::new(comparison));
+            report
+        };
+        let mut teller = ToldReport::default();
+        let mut known = teller.tell(&report(&[("a", 1, true)]), true).apply(None);
+        assert_eq!(told(&teller.tell(&compared(1, "x"), false)), Vec::<&str>::new(), "it decides nothing");
+        for (now, is_told) in [
+            (compared(2, "x"), true),
+            (compared(3, "x"), false),
+            (compared(4, "y"), true),
+            (report(&[("a", 5, true)]), false),
+            (compared(6, "y"), true),
+        ] {
+            let change = teller.tell(&now, true);
+            assert_eq!(change.node.writers["a"].comparison.is_some(), is_told);
+            known = change.apply(known);
+            assert_eq!(known.as_ref(), Some(&now));
+        }
+        assert_eq!(teller.tell(&compared(7, "y"), true).apply(None), None, "it rests on one that did not come");
+    }
+
+    #[test]
+    fn samples_of_ten_thousand_writers_do_not_swell_a_report() {
+        let names: Vec<String> = (0..10_000).map(|i| format!("exchange-{i}-trades")).collect();
+        let mut now = report(&names.iter().map(|name| (name.as_str(), 1, true)).collect::<Vec<_>>());
+        let pairs = vec![("x".repeat(400), "y".repeat(400)); 5];
+        let comparison = Comparison { pairs, advice: "z".repeat(400), ..Comparison::default() };
+        now.writers.values_mut().for_each(|report| report.comparison = Some(Arc::new(comparison.clone())));
+        let change = ToldReport::default().tell(&now, true);
+        let with_samples = |report: &&WriterReport| report.comparison.as_ref().is_some_and(|c| !c.pairs.is_empty());
+        assert_eq!(change.node.writers.values().filter(with_samples).count(), SAMPLED_WRITERS_MAX);
+        assert!(change.node.writers.values().all(|report| report.comparison.is_some()));
+        let bytes = serde_json::to_vec(&change).expect("plain data").len();
+        assert!(bytes < 20_000_000, "{bytes} bytes");
     }
 
     #[test]

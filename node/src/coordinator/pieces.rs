@@ -5,7 +5,7 @@ use tonic::Status;
 
 /// Far below the smallest limit of a message that can be configured, which is 1 MiB.
 const PIECE_BYTES_MAX: usize = 512 * 1024;
-/// Ten thousand connectors on two nodes with 6 KiB of report for each role, and events beside them.
+/// Ten thousand connectors on two nodes with 6 KiB of report for each role, the samples of some, and events beside them.
 const BODY_BYTES_MAX: usize = 128 * 1024 * 1024;
 
 /// Cuts a body; each piece with whether more follows.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+pub use twinfeed_writer::comparison::Comparison;
 pub use twinfeed_writer::report::{Lines, Role, SubscriptionReport, WriterReport};
 
 use super::ids::{NodeId, WriterId};

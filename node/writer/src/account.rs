@@ -8,6 +8,7 @@ use twinfeed_dedup::{MergeStatus, Notice, Retention};
 
 use crate::{
     Epoch,
+    differences::Differences,
     event::Event,
     frame::EndKind,
     meter::{BATCH_RECORDS, LATENCY_SECONDS, Latency, Rate, Stall},
@@ -406,6 +407,17 @@ impl Account {
         self.report.tally.held_bytes = (held.ready + held.in_flight + held.joining) as u64;
         self.report.tally.ready_records = status.ready_records as u64;
         self.report.tally.merge = status;
+    }
+
+    /// What differs is kept in the report; its messages never are in events, as those are logged.
+    pub(crate) fn differing(&mut self, differences: &mut Differences, now: Now) {
+        self.report.comparison = differences.comparison().cloned();
+        if let Some(news) = differences.news(self.report.lines.unmatched_ms, now.ms()) {
+            let pointers = (!news.pointers.is_empty()).then(|| ("pointers", news.pointers.join(" ")));
+            let attributes: Vec<_> = pointers.into_iter().collect();
+            let text = format!("{}; samples: wsctl connector compare {}", news.advice, self.connector);
+            self.event("lines.differ_at", text, &attributes, now);
+        }
     }
 
     fn risk(&self, status: &MergeStatus) -> String {

@@ -8,6 +8,8 @@
 
 mod absence;
 mod account;
+pub mod comparison;
+mod differences;
 mod entropy;
 pub mod event;
 pub mod frame;

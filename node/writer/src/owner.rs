@@ -7,6 +7,7 @@ use twinfeed_dedup::{Merge, Observed, Side, SubscriptionId, TailRecord};
 use crate::{
     Epoch, NodeId,
     absence::Absence,
+    differences::Differences,
     frame::Frame,
     outbox::Outbox,
     payload::{self, Payload},
@@ -38,6 +39,7 @@ pub(crate) struct Owner {
     pub(crate) absence: Option<Absence>,
     /// The bounds of an absence that has ended and is to be told.
     pub(crate) hole_ms: Option<(u64, u64)>,
+    pub(crate) differences: Differences,
     standby: Option<Standby>,
 }
 
@@ -99,12 +101,14 @@ impl Owner {
             payload_bytes_max,
             absence: None,
             hole_ms: None,
+            differences: Differences::default(),
             standby: None,
         }
     }
 
     pub(crate) fn frames(
         &mut self,
+        side: Side,
         frames: impl Iterator<Item = twinfeed_dedup::Frame<Payload>>,
         now_ms: u64,
     ) -> Counts {
@@ -115,6 +119,7 @@ impl Owner {
             {
                 (self.hole_ms, self.absence) = (Some(bounds), None);
             }
+            self.differences.take_in(side, &frame, now_ms);
             counts.add(&self.merge.frame(frame, now_ms));
         }
         counts
@@ -171,7 +176,7 @@ impl Owner {
                 if self.merge.next_index(subscription).is_some_and(|next| first_index > next) {
                     return false;
                 }
-                let more = self.frames(number(subscription, first_index, frames), now_ms);
+                let more = self.frames(Side::Standby, number(subscription, first_index, frames), now_ms);
                 counts.fresh += more.fresh;
                 counts.duplicate += more.duplicate;
             }
@@ -254,6 +259,7 @@ impl Owner {
 
     /// Numbers what the merge has to say, and forgets a standby that does not listen any more.
     pub(crate) fn look(&mut self, now_ms: u64) {
+        self.differences.look(&self.merge, now_ms);
         self.number_messages();
         let is_lost = |standby: &Standby| {
             let silent = matches!(standby.session, Session::Ended { since_ms } if now_ms.saturating_sub(since_ms) > STANDBY_SILENT_MAX_MS);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use twinfeed_dedup::MergeStatus;
 
-use crate::{Epoch, NodeId, frame::EndKind, meter::Histogram};
+use crate::{Epoch, NodeId, comparison::Comparison, frame::EndKind, meter::Histogram};
 
 /// Role of a node for one writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -61,6 +61,9 @@ pub struct WriterReport {
     /// Owner: how the two lines compare.
     #[serde(default)]
     pub lines: Lines,
+    /// Owner: what differs between the two lines, while something does and it has been looked at.
+    #[serde(default)]
+    pub comparison: Option<Arc<Comparison>>,
     /// Owner: for how long records have been waiting without a commit, in milliseconds; 0 when nothing waits, and when
     /// it has failed for good.
     #[serde(default)]

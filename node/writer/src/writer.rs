@@ -202,7 +202,7 @@ impl Writer {
                     Phase::Standing(standby) => frames.for_each(|frame| standby.retention.frame(frame)),
                     Phase::Opening(opening) => frames.for_each(|frame| opening.retention.frame(frame)),
                     Phase::Owning(owner) => {
-                        let counts = owner.frames(frames, now.ms());
+                        let counts = owner.frames(Side::Own, frames, now.ms());
                         self.account.merged(counts);
                     }
                     Phase::Deposed => {}
@@ -285,6 +285,7 @@ impl Writer {
                 }
                 self.account.owning(owner, self.producer != Producer::None, now);
                 owner.look(now.ms());
+                self.account.differing(&mut owner.differences, now);
             }
             Phase::Standing(standby) => {
                 if standby.look(sight.queued_bytes == 0, now.ms()) {

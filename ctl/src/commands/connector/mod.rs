@@ -1,5 +1,6 @@
 //! `wsctl connector`: the verbs, and what they share: the row of a connector, reading one, listing all.
 
+mod compare;
 mod create;
 mod delete;
 mod describe;
@@ -20,7 +21,7 @@ use twinfeed_proto::admin::{
 
 use crate::{
     connection::Call,
-    error::Error,
+    error::{EXIT_OK, Error},
     invocation::Invocation,
     json,
     output::{
@@ -48,6 +49,9 @@ pub(crate) enum Command {
     /// Everything about one connector, for people: subscriptions, redundancy, configuration, recent events
     #[command(visible_alias = "desc", after_help = "Examples:\n  wsctl connector describe trades")]
     Describe(Named),
+    /// What differs between the two lines, with samples of their messages (exit 0 nothing, 1 something, or not known yet)
+    #[command(after_help = compare::EXAMPLES)]
+    Compare(Named),
     /// Delete a connector; its topic and records stay
     #[command(visible_alias = "rm", after_help = "Examples:\n  wsctl connector delete quotes --yes")]
     Delete(delete::Arguments),
@@ -81,8 +85,10 @@ pub(crate) struct Named {
     name: String,
 }
 
-pub(crate) async fn run(invocation: &mut Invocation, command: Command) -> Result<(), Error> {
+/// Runs the verb and returns its exit code.
+pub(crate) async fn run(invocation: &mut Invocation, command: Command) -> Result<u8, Error> {
     match command {
+        Command::Compare(Named { name }) => return compare::run(invocation, &name).await,
         Command::Create(arguments) => create::run(invocation, *arguments).await,
         Command::Ls => ls::run(invocation).await,
         Command::Get(Named { name }) => get::run(invocation, &name).await,
@@ -95,7 +101,8 @@ pub(crate) async fn run(invocation: &mut Invocation, command: Command) -> Result
         Command::Failover(arguments) => failover::run(invocation, arguments).await,
         Command::Set(arguments) => set::set(invocation, arguments).await,
         Command::Unset(arguments) => set::unset(invocation, arguments).await,
-    }
+    }?;
+    Ok(EXIT_OK)
 }
 
 /// The columns of [`item`].

@@ -192,7 +192,7 @@ impl Writer {
                     net.send_up(session, said);
                 }
                 Some(Message::ToStandby(said)) => {
-                    if let Some(said) = self.lies.to_standby(said) {
+                    if let Some(said) = self.lies.say(said) {
                         net.send_down(session, said);
                     }
                 }
@@ -386,7 +386,7 @@ impl Writer {
 
     fn hear_owner(&mut self, said: OwnerMessage, net: &mut Net) {
         self.stood = true;
-        let said = self.lies.from_owner(said);
+        let said = self.lies.believe(said);
         self.step(twinfeed_writer::Input::FromOwner(said), net);
     }
 

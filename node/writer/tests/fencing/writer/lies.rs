@@ -34,7 +34,7 @@ impl Lies {
     }
 
     /// What the owner says; `None` while it is held back.
-    pub(crate) fn to_standby(&mut self, said: OwnerMessage) -> Option<OwnerMessage> {
+    pub(crate) fn say(&mut self, said: OwnerMessage) -> Option<OwnerMessage> {
         match said {
             OwnerMessage::Merge { .. } if self.bug == Bug::LateStamps => {
                 self.held_back.push(said);
@@ -60,7 +60,7 @@ impl Lies {
     }
 
     /// What the standby makes of what its owner says.
-    pub(crate) fn from_owner(&mut self, said: OwnerMessage) -> OwnerMessage {
+    pub(crate) fn believe(&mut self, said: OwnerMessage) -> OwnerMessage {
         match said {
             // As if the owner remembered something: the numbers go on.
             OwnerMessage::Welcome { next } if self.bug == Bug::OldNumbers && next.is_empty() => {
