@@ -8,9 +8,9 @@ use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};
 use twinfeed_proto::admin::{
     Connector, CreateConnectorRequest, DeleteConnectorRequest, DrainNodeRequest, Event, FailoverConnectorRequest,
-    FailoverConnectorResponse, GetConnectorRequest, GetStatusRequest, GetStatusResponse, RemoveNodeRequest,
-    RestartConnectorRequest, ResumeConnectorRequest, StreamEventsRequest, TargetState, UndrainNodeRequest,
-    UpdateConnectorRequest, cluster_service_client::ClusterServiceClient,
+    FailoverConnectorResponse, GetConnectorRequest, GetStatusRequest, GetStatusResponse, PauseConnectorRequest,
+    RemoveNodeRequest, RestartConnectorRequest, ResumeConnectorRequest, StopConnectorRequest, StreamEventsRequest,
+    TargetState, UndrainNodeRequest, UpdateConnectorRequest, cluster_service_client::ClusterServiceClient,
     connector_service_client::ConnectorServiceClient,
 };
 
@@ -144,6 +144,20 @@ impl Admin {
         self.ask(Duration::from_secs(10), |channel| async {
             let request = ResumeConnectorRequest { name: name.to_owned(), ..ResumeConnectorRequest::default() };
             ConnectorServiceClient::new(channel).resume_connector(request).await.map(drop)
+        })
+    }
+
+    pub fn pause(&self, name: &str) -> Result<()> {
+        self.ask(Duration::from_secs(10), |channel| async {
+            let request = PauseConnectorRequest { name: name.to_owned(), ..PauseConnectorRequest::default() };
+            ConnectorServiceClient::new(channel).pause_connector(request).await.map(drop)
+        })
+    }
+
+    pub fn stop(&self, name: &str) -> Result<()> {
+        self.ask(Duration::from_secs(10), |channel| async {
+            let request = StopConnectorRequest { name: name.to_owned(), ..StopConnectorRequest::default() };
+            ConnectorServiceClient::new(channel).stop_connector(request).await.map(drop)
         })
     }
 

@@ -124,6 +124,11 @@ impl Feed {
         self.order(&format!("silence/{path}/{channel}"))
     }
 
+    /// Leaves one of so many messages of a path out.
+    pub fn lack(&self, path: &str, one_of: u64) -> Result<()> {
+        self.order(&format!("lack/{path}/{one_of}"))
+    }
+
     /// Sends everything again.
     pub fn speak(&self, path: &str) -> Result<()> {
         self.order(&format!("speak/{path}"))

@@ -11,7 +11,7 @@ use prometheus_client::{
 use twinfeed_writer::{
     BATCH_RECORDS, Histogram, LATENCY_SECONDS,
     frame::EndKind,
-    report::{DropReason, FailoverReason, Role, WriterReport},
+    report::{DropReason, FailoverReason, Lines, Role, WriterReport},
 };
 
 use super::facts::{Facts, StateLabel};
@@ -85,8 +85,8 @@ const FAMILIES: &[Family] = &[
         "Unix time of the last frame; absent before the first",
         MetricType::Gauge,
         |report| {
-            let at_ns = Some(report.tally.last_received_at_ns).filter(|at_ns| *at_ns > 0);
-            at_ns.map(|at_ns| (feed(report), Value::Gauge(at_ns as f64 / 1e9))).into_iter().collect()
+            let at = Some(last_message_seconds(report)).filter(|at| *at > 0.0);
+            at.map(|at| (feed(report), Value::Gauge(at))).into_iter().collect()
         },
     ),
     family(
@@ -140,11 +140,36 @@ const FAMILIES: &[Family] = &[
         standby(report, || one(Value::Gauge(report.tally.held_bytes as f64)))
     }),
     family("aligned", "1 while the standby's subscription is matched to the owner's", MetricType::Gauge, |report| {
-        owner(report, || dual(report, || flag(report.aligned)))
+        owner(report, || dual(report, || one(flag(report.aligned))))
     }),
     family("at_risk", "1 while a dual stream would lose data by a single fault", MetricType::Gauge, |report| {
-        owner(report, || dual(report, || flag(!report.redundant)))
+        owner(report, || dual(report, || one(flag(!report.covered && !report.lines.idle))))
     }),
+    family(
+        "idle",
+        "1 while both lines of a dual stream are up and neither has delivered",
+        MetricType::Gauge,
+        |report| owner(report, || dual(report, || one(flag(report.lines.idle)))),
+    ),
+    family(
+        "line_behind_seconds",
+        "For how long the line has lacked what the other has delivered; 0 while it keeps up",
+        MetricType::Gauge,
+        |report| {
+            let Lines { own_behind_ms, standby_behind_ms, .. } = report.lines;
+            let seconds = [own_behind_ms, standby_behind_ms].map(|ms| ms as f64 / 1e3);
+            owner(report, || dual(report, || lines(seconds)))
+        },
+    ),
+    family(
+        "feed_alone_ratio",
+        "Part of the messages of the last minute that only this line has delivered",
+        MetricType::Gauge,
+        |report| {
+            let alone = [report.lines.own_alone, report.lines.standby_alone].map(|alone| report.lines.part(alone));
+            owner(report, || dual(report, || lines(alone)))
+        },
+    ),
     family("gap_events", "Possible losses reported", MetricType::Counter, |report| {
         one(Value::Count(report.tally.gap_events))
     }),
@@ -253,12 +278,12 @@ fn sample(mut metric: MetricEncoder<'_>, value: &Value<'_>) -> Result<(), Error>
         Value::Gauge(gauge) => metric.encode_gauge(gauge),
         Value::Histogram(histogram, bounds) => {
             let counts = histogram.counts.iter().copied().chain(std::iter::repeat(0));
-            let buckets: Vec<(f64, u64)> = bounds.iter().copied().chain([f64::MAX]).zip(counts).collect();
+            let buckets: Vec<(f64, u64)> = bounds.iter().copied().chain([f64::INFINITY]).zip(counts).collect();
             metric.encode_histogram::<NoLabelSet>(histogram.sum, histogram.counts.iter().sum(), &buckets, None)
         }
         Value::Once(seen, bounds) => {
             let place = bounds.partition_point(|bound| bound < seen);
-            let bounds = bounds.iter().copied().chain([f64::MAX]).enumerate();
+            let bounds = bounds.iter().copied().chain([f64::INFINITY]).enumerate();
             let buckets: Vec<(f64, u64)> = bounds.map(|(at, bound)| (bound, u64::from(at == place))).collect();
             metric.encode_histogram::<NoLabelSet>(*seen, 1, &buckets, None)
         }
@@ -278,8 +303,20 @@ fn standby<'a>(report: &WriterReport, series: impl FnOnce() -> Series<'a>) -> Se
 }
 
 /// A single stream was never meant to survive a fault, and says nothing about it.
-fn dual<'a>(report: &WriterReport, value: impl FnOnce() -> Value<'a>) -> Series<'a> {
-    if report.tally.feeds > 1 { one(value()) } else { Vec::new() }
+fn dual<'a>(report: &WriterReport, series: impl FnOnce() -> Series<'a>) -> Series<'a> {
+    if report.tally.feeds > 1 { series() } else { Vec::new() }
+}
+
+/// What the owner says of its own line and of the standby's.
+fn lines(values: [f64; 2]) -> Series<'static> {
+    let [primary, secondary] = values.map(Value::Gauge);
+    vec![(vec![("feed", "primary")], primary), (vec![("feed", "secondary")], secondary)]
+}
+
+/// A change of roles or a new connection does not make a silent feed a new one: what came before still counts.
+fn last_message_seconds(report: &WriterReport) -> f64 {
+    let (tenure, connections) = (report.tally.last_received_at_ns as f64 / 1e9, report.subscription.last_message_ms);
+    tenure.max(connections as f64 / 1e3)
 }
 
 fn flag(is: bool) -> Value<'static> {

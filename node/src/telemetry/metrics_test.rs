@@ -7,7 +7,7 @@ use std::{
 
 use twinfeed_writer::{
     Epoch,
-    report::{FailoverReason, Role, SubscriptionReport, Takeover, Tally, WriterReport},
+    report::{FailoverReason, Lines, Role, SubscriptionReport, Takeover, Tally, WriterReport},
 };
 
 use super::*;
@@ -84,12 +84,60 @@ fn series_carry_labels_and_values() {
         r#"twinfeed_failovers_total{connector="trades",reason="owner_dead"} 1"#,
         r#"twinfeed_failover_duration_seconds_bucket{le="0.05",connector="trades"} 1"#,
         r#"twinfeed_failover_duration_seconds_bucket{le="0.025",connector="trades"} 0"#,
+        // Without it no quantile can be computed.
+        r#"twinfeed_failover_duration_seconds_bucket{le="+Inf",connector="trades"} 1"#,
+        r#"twinfeed_end_to_end_latency_seconds_bucket{le="+Inf",connector="trades"} 0"#,
         "twinfeed_raft_term 7.0",
     ] {
         assert!(text.lines().any(|have| have == line), "{line} is missing in\n{text}");
     }
     assert!(!text.contains(r#"twinfeed_at_risk{connector="quotes"}"#), "a standby does not speak for the stream");
     assert!(text.ends_with("# EOF\n"));
+}
+
+#[test]
+fn the_owner_says_what_its_lines_are_like() {
+    let (metrics, facts) = metrics(filled());
+    let says = |series: &str| metrics.render(Exposition::OpenMetrics).lines().any(|line| line == series);
+    assert!(says(r#"twinfeed_at_risk{connector="trades"} 1.0"#));
+    let change = |change: fn(&mut WriterReport)| change(&mut facts.lock().expect("no test panics with it").writers[0]);
+    change(|owner| owner.lines.idle = true);
+    assert!(says(r#"twinfeed_at_risk{connector="trades"} 0.0"#), "nothing came, so nothing can be lost");
+    assert!(says(r#"twinfeed_idle{connector="trades"} 1.0"#));
+    change(|owner| {
+        owner.redundant = true;
+        owner.lines = Lines { own_behind_ms: 2_500, standby_alone: 3, of: 12, ..Lines::default() };
+    });
+    for series in [
+        r#"twinfeed_at_risk{connector="trades"} 1.0"#,
+        r#"twinfeed_idle{connector="trades"} 0.0"#,
+        r#"twinfeed_line_behind_seconds{connector="trades",feed="primary"} 2.5"#,
+        r#"twinfeed_line_behind_seconds{connector="trades",feed="secondary"} 0.0"#,
+        r#"twinfeed_feed_alone_ratio{connector="trades",feed="primary"} 0.0"#,
+        r#"twinfeed_feed_alone_ratio{connector="trades",feed="secondary"} 0.25"#,
+    ] {
+        assert!(says(series), "{series} is missing in\n{}", metrics.render(Exposition::OpenMetrics));
+    }
+    change(|owner| owner.covered = true);
+    assert!(says(r#"twinfeed_at_risk{connector="trades"} 0.0"#));
+    change(|owner| owner.tally.feeds = 1);
+    let text = metrics.render(Exposition::OpenMetrics);
+    for name in ["at_risk", "idle", "line_behind_seconds", "feed_alone_ratio"] {
+        assert!(!text.contains(&format!("twinfeed_{name}{{")), "a single stream has no {name}");
+    }
+}
+
+#[test]
+fn a_silent_feed_is_as_old_in_a_new_tenure() {
+    let (metrics, facts) = metrics(filled());
+    {
+        let mut facts = facts.lock().expect("no test panics with it");
+        facts.writers[0].tally.last_received_at_ns = 0;
+        facts.writers[0].subscription.last_message_ms = 1_600_000_000_000;
+    }
+    let text = metrics.render(Exposition::OpenMetrics);
+    let series = r#"twinfeed_feed_last_message_timestamp_seconds{connector="trades",feed="primary"} 1600000000.0"#;
+    assert!(text.lines().any(|line| line == series), "{text}");
 }
 
 #[test]
