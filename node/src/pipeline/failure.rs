@@ -11,8 +11,9 @@ pub(super) fn of(error: &Error) -> Failure {
         Error::InvalidRecords { .. } => Remedy::Restamp,
         other => match other.retry() {
             Retry::Never => Remedy::Operator,
-            // A producer that was fenced asks for the assignment first, as every reopening does.
-            Retry::Now | Retry::Fenced => Remedy::Reopen,
+            Retry::Now => Remedy::Reopen,
+            // It asks for the assignment first, as every reopening does.
+            Retry::Fenced => Remedy::Fenced,
             Retry::Backoff => Remedy::Wait,
         },
     };
@@ -28,7 +29,7 @@ mod tests {
         let why = || "why".to_owned();
         let rejected = |sequence| Error::Rejected { what: why(), why: why(), sequence };
         for (error, remedy) in [
-            (Error::Fenced { why: why() }, Remedy::Reopen),
+            (Error::Fenced { why: why() }, Remedy::Fenced),
             (Error::OutcomeUnknown { why: why() }, Remedy::Reopen),
             (Error::Closed, Remedy::Reopen),
             (Error::Aborted { why: why() }, Remedy::Wait),

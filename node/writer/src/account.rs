@@ -203,12 +203,12 @@ impl Account {
 
     pub(crate) fn fenced(&mut self, epoch: Epoch, now: Now) {
         self.report.delivering = false;
-        self.report.tally.fenced += 1;
         self.event("fenced", format!("epoch {epoch} is not this node's any more; nothing more is written"), &[], now);
     }
 
     pub(crate) fn write_failed(&mut self, epoch: Epoch, failure: &Failure, now: Now) {
         self.report.delivering = false;
+        self.report.tally.fenced += u64::from(failure.remedy == Remedy::Fenced);
         self.cannot_write(failure, now);
         let text = format!("epoch {epoch}: {}; the producer is opened anew", failure.text);
         self.event("writer.interrupted", text, &[], now);
@@ -391,7 +391,11 @@ impl Account {
         let covered = redundant && !status.at_risk;
         if covered != self.report.covered {
             let (kind, text) = if covered {
-                ("redundant", "both subscriptions aligned and committed: any single fault is survived".to_owned())
+                (
+                    "redundant",
+                    "both subscriptions aligned and committed: a fault of either loses nothing that both deliver"
+                        .to_owned(),
+                )
             } else {
                 ("at_risk", self.risk(&status))
             };

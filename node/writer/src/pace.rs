@@ -35,7 +35,7 @@ impl Pace {
         }
         self.losses = self.losses.saturating_add(1);
         let (free, longest_ms) = match remedy {
-            Remedy::Reopen | Remedy::LeaveOut { .. } | Remedy::Restamp => (1, SLOW_MS_MAX),
+            Remedy::Reopen | Remedy::Fenced | Remedy::LeaveOut { .. } | Remedy::Restamp => (1, SLOW_MS_MAX),
             Remedy::Wait => (0, AWAY_MS_MAX),
             Remedy::Operator => (0, REFUSED_MS_MAX),
         };

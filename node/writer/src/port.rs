@@ -177,6 +177,8 @@ pub struct Failure {
 pub enum Remedy {
     /// Open anew at once: only that makes the outcome definite, or says whether this node may go on.
     Reopen,
+    /// The same, and Kafka has said why: a newer producer has begun, or the coordinator has ended this one.
+    Fenced,
     /// Open anew after a pause.
     Wait,
     /// Only an operator can help; it is tried again all the same.

@@ -55,7 +55,8 @@ pub struct WriterReport {
     pub aligned: bool,
     /// Owner: aligned, not behind, and one commit cut later: losing the owner loses nothing. Standby: so the owner has said.
     pub redundant: bool,
-    /// Owner: redundant, and its own line keeps up as well: any single fault, of a node or of a line, is survived.
+    /// Owner: redundant, and its own line keeps up as well: a fault of a node or a line loses nothing that both lines
+    /// deliver.
     #[serde(default)]
     pub covered: bool,
     /// Owner: how the two lines compare.

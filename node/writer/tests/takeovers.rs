@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use twinfeed_dedup::{Ack, Options, SubscriptionId, ToStandby};
 use twinfeed_writer::{
-    Assigned, Epoch, Input, Now, Opened, Output, Settings, Sight, Writer,
+    Assigned, Epoch, Failure, Input, Now, OpenError, Opened, Output, Remedy, Settings, Sight, Writer,
     frame::{EndKind, FeedEvent, Frame, FrameKind},
     relay::{OwnerMessage, StandbyMessage},
 };
@@ -197,4 +197,19 @@ fn a_line_that_was_behind_is_connected_anew_and_what_it_still_says_ends_no_gap()
     rig.at(5_000).connected(8);
     rig.at(6_000).frame(8);
     assert_eq!(rig.gaps(), [(2_000, 3_000), (3_000, 6_000)]);
+}
+
+#[test]
+fn only_a_refusal_of_kafka_counts_as_fenced() {
+    let mut rig = Rig::new();
+    rig.promised();
+    rig.takes_over();
+    rig.at(2_000).opened(1_900);
+    rig.frame(LINE);
+    rig.at(3_000).give(Input::Cut);
+    assert!(rig.outputs.iter().any(|output| matches!(output, Output::Write(_))));
+    rig.give(Input::Written(Err(Failure { text: "a newer producer".to_owned(), remedy: Remedy::Fenced })));
+    assert_eq!(rig.writer.report().tally.fenced, 1);
+    rig.give(Input::Opened(Err(OpenError::NotOwner)));
+    assert_eq!(rig.writer.report().tally.fenced, 1, "the assignment has moved: Kafka has refused nothing");
 }

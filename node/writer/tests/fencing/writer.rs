@@ -246,7 +246,7 @@ impl Writer {
             }
             Outcome::Fenced => {
                 net.journal.fenced += 1;
-                failure("fenced", Remedy::Reopen)
+                failure("fenced", Remedy::Fenced)
             }
             Outcome::Unknown | Outcome::Opened => failure("unknown", Remedy::Reopen),
         };
