@@ -290,36 +290,41 @@ impl<'a> Condition<'a> {
                 let why = report.failed.as_deref().unwrap_or_default();
                 format!("secondary at {secondary} has failed ({why}); nothing lost (primary active)")
             }
-            Some(_) if owner.lines.own_behind_ms > 0 => {
-                let seconds = owner.lines.own_behind_ms.div_ceil(1_000);
-                format!(
-                    "primary at {primary} has lacked for {seconds} s what the secondary delivers, though it is connected; \
-                     nothing lost (secondary active), it is connected anew"
-                )
-            }
-            Some(_) if owner.lines.standby_behind_ms > 0 => {
-                let seconds = owner.lines.standby_behind_ms.div_ceil(1_000);
-                format!(
-                    "secondary at {secondary} has lacked for {seconds} s what the primary delivers, though it is connected; \
-                     nothing lost (primary active), it is connected anew"
-                )
-            }
-            Some(_) if owner.lines.unmatched_ms >= UNMATCHED_SHOWN_MS_MIN => {
-                let seconds = owner.lines.unmatched_ms / 1_000;
-                let pointers = owner.comparison.as_ref().map(|found| found.pointers.join(", ")).unwrap_or_default();
-                let at = if pointers.is_empty() { pointers } else { format!(" at {pointers}") };
-                format!(
-                    "the two subscriptions could not be matched for {seconds} s: their messages differ{at}; nothing lost \
-                     (primary active); see: wsctl connector compare {}",
-                    connector.name
-                )
-            }
-            Some(_) if !owner.aligned => {
-                format!("secondary at {secondary} is not aligned yet; nothing lost (primary active)")
-            }
-            Some(_) => "aligned, redundant after the next commit; nothing lost".to_owned(),
+            Some(_) => lines_shortfall(owner, (&primary, &secondary), &connector.name),
         }
     }
+}
+
+/// What two connected lines lack to be redundant.
+fn lines_shortfall(owner: &WriterReport, (primary, secondary): (&str, &str), connector: &str) -> String {
+    let lines = &owner.lines;
+    if lines.own_behind_ms > 0 {
+        let seconds = lines.own_behind_ms.div_ceil(1_000);
+        return format!(
+            "primary at {primary} has lacked for {seconds} s what the secondary delivers, though it is connected; nothing lost \
+             (secondary active), it is connected anew"
+        );
+    }
+    if lines.standby_behind_ms > 0 {
+        let seconds = lines.standby_behind_ms.div_ceil(1_000);
+        return format!(
+            "secondary at {secondary} has lacked for {seconds} s what the primary delivers, though it is connected; nothing \
+             lost (primary active), it is connected anew"
+        );
+    }
+    if lines.unmatched_ms >= UNMATCHED_SHOWN_MS_MIN {
+        let seconds = lines.unmatched_ms / 1_000;
+        let pointers = owner.comparison.as_ref().map(|found| found.pointers.join(", ")).unwrap_or_default();
+        let at = if pointers.is_empty() { pointers } else { format!(" at {pointers}") };
+        return format!(
+            "the two subscriptions could not be matched for {seconds} s: their messages differ{at}; nothing lost (primary \
+             active); see: wsctl connector compare {connector}"
+        );
+    }
+    if !owner.aligned {
+        return format!("secondary at {secondary} is not aligned yet; nothing lost (primary active)");
+    }
+    "aligned, redundant after the next commit; nothing lost".to_owned()
 }
 
 /// Before the coordinator has spoken, or because it has nobody to choose.
