@@ -257,9 +257,11 @@ impl<'a> Connection<'a> {
     fn publish(&mut self) {
         let (last_message_ms, keep_alives) = (self.last_message_ms, mem::take(&mut self.keep_alives));
         self.outlet.status.send_if_modified(|status| {
-            let is_news = keep_alives > 0 || last_message_ms > status.last_message_ms;
+            // 0 before this connection's first, and earlier than the last one where the clock was set back.
+            let last_message_ms = if last_message_ms > 0 { last_message_ms } else { status.last_message_ms };
+            let is_news = keep_alives > 0 || last_message_ms != status.last_message_ms;
             status.keep_alives += keep_alives;
-            status.last_message_ms = status.last_message_ms.max(last_message_ms);
+            status.last_message_ms = last_message_ms;
             is_news
         });
     }

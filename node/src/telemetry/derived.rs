@@ -313,10 +313,13 @@ fn lines(values: [f64; 2]) -> Series<'static> {
     vec![(vec![("feed", "primary")], primary), (vec![("feed", "secondary")], secondary)]
 }
 
-/// A change of roles or a new connection does not make a silent feed a new one: what came before still counts.
+/// A change of roles does not make a silent feed a new one: what came before counts until the tenure has a message of its own.
+/// Never the later of the two: a clock that was set back would leave the feed in the future.
 fn last_message_seconds(report: &WriterReport) -> f64 {
-    let (tenure, connections) = (report.tally.last_received_at_ns as f64 / 1e9, report.subscription.last_message_ms);
-    tenure.max(connections as f64 / 1e3)
+    match report.tally.last_received_at_ns {
+        0 => report.subscription.last_message_ms as f64 / 1e3,
+        ns => ns as f64 / 1e9,
+    }
 }
 
 fn flag(is: bool) -> Value<'static> {

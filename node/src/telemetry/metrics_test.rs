@@ -138,6 +138,9 @@ fn a_silent_feed_is_as_old_in_a_new_tenure() {
     let text = metrics.render(Exposition::OpenMetrics);
     let series = r#"twinfeed_feed_last_message_timestamp_seconds{connector="trades",feed="primary"} 1600000000.0"#;
     assert!(text.lines().any(|line| line == series), "{text}");
+    facts.lock().expect("no test panics with it").writers[0].tally.last_received_at_ns = 1_500_000_000_000_000_000;
+    let text = metrics.render(Exposition::OpenMetrics);
+    assert!(text.contains(&series.replace("16", "15")), "the clock was set back: {text}");
 }
 
 #[test]
