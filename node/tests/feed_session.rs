@@ -464,16 +464,3 @@ async fn a_subprotocol_that_was_asked_for_may_be_chosen_or_not() {
         feed.stop().await;
     }
 }
-
-#[tokio::test]
-async fn a_secret_that_makes_a_bad_url_is_not_quoted() {
-    let dir = tempfile::tempdir().expect("a directory");
-    std::fs::write(dir.path().join("token"), "canary\u{7}canary").expect("written");
-    let url = format!("ws://127.0.0.1:1/${{file:{}/token}}", dir.path().display());
-    let mut subscription = subscription(&url, &QUICK);
-    subscription.dial.secrets = SecretSources { file_root: dir.path().into(), ..SecretSources::default() };
-    let mut feed = Feed::start_with(subscription);
-    let (reason, ..) = feed.connect_failed().await;
-    assert!(reason.contains("bad character in the path") && !reason.contains("canary"), "{reason}");
-    feed.stop().await;
-}

@@ -144,6 +144,7 @@ pub(crate) fn healthy(role: Role, epoch: Epoch) -> WriterReport {
         delivering: role == Role::Owner,
         aligned: role == Role::Owner,
         redundant: role == Role::Owner,
+        covered: role == Role::Owner,
         ..WriterReport::default()
     }
 }
