@@ -392,7 +392,7 @@ fn facts(
         }
         let raft = RaftFacts {
             has_leader: status.leader.is_some(),
-            is_leader: status.is_leader,
+            is_leader: status.leader == Some(status.node_id),
             term: status.term,
             voters: status.voters.len(),
             last_log_index: status.last_log_index,

@@ -12,8 +12,10 @@ use crate::model::ids::{ClusterId, NodeId};
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RaftStatus {
     pub node_id: NodeId,
-    /// None while none is known.
+    /// None while none is known, and at a leader whom no majority has followed for so long that another would lead by
+    /// now if there were one: Raft lets it lead on, but nothing can be changed through it.
     pub leader: Option<NodeId>,
+    /// Raft's own state: true at a leader without a majority too.
     pub is_leader: bool,
     pub term: u64,
     pub last_log_index: u64,
@@ -30,7 +32,10 @@ impl RaftStatus {
         let metrics = metrics.borrow();
         Self {
             node_id: me.node_id,
-            leader: metrics.current_leader,
+            leader: metrics.current_leader.filter(|&leader| {
+                let without_quorum_ms_max = 2 * member.options.election_ms.1;
+                leader != me.node_id || metrics.millis_since_quorum_ack.is_some_and(|ms| ms < without_quorum_ms_max)
+            }),
             is_leader: metrics.state == ServerState::Leader && metrics.running_state.is_ok(),
             term: metrics.current_term,
             last_log_index: metrics.last_log_index.unwrap_or(0),

@@ -117,6 +117,24 @@ fn without_a_majority_every_call_ends_and_says_so() {
 }
 
 #[test]
+fn a_leader_without_a_majority_knows_no_leader_until_it_is_back() {
+    let root = tempfile::tempdir().unwrap();
+    let places = places(&root, &["n1", "n2", "n3"]);
+    let mut nodes = start_all(&places);
+    let alone = leader(&nodes);
+    let leader = nodes.remove(alone);
+    leader.await_status("it leads", |status| status.leader == Some(leader.id()));
+    nodes.into_iter().for_each(Node::kill);
+    leader.await_status("nobody follows", |status| status.leader.is_none());
+    let others: Vec<Node> =
+        places.iter().enumerate().filter(|(i, _)| *i != alone).map(|(_, place)| place.start()).collect();
+    let all = [&leader].into_iter().chain(&others);
+    for node in all {
+        node.await_status("a leader", |status| status.leader.is_some());
+    }
+}
+
+#[test]
 fn a_node_that_was_away_for_long_catches_up_from_a_snapshot() {
     let root = tempfile::tempdir().unwrap();
     let places = places(&root, &["n1", "n2", "n3"]);
