@@ -3,7 +3,7 @@
 //! A pure function over two lists of fingerprints, called by the merge while a newcomer is joining. It answers with a *clean
 //! cut*, a place that no message crosses, or with nothing yet; it never guesses.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use crate::Fingerprint;
@@ -13,6 +13,12 @@ use crate::fingerprint::Folding;
 pub(crate) const VOTES_MIN: u32 = 3;
 /// Clean cuts that must agree on a place.
 pub(crate) const CLEAN_CUTS_MIN: u32 = 64;
+/// Messages that only one of the two has: so many at least, and one in so many, or they would not keep the offset from holding.
+const LACKING_MIN: usize = 4;
+const LACKING_ONE_IN: usize = 64;
+/// One of the two leaves messages out if it has at most this part of what the other has alone. Two that each have messages of
+/// their own carry different bytes.
+const LOPSIDED: usize = 4;
 /// Offsets looked at: a true one is among the first, and the others only cost time.
 const OFFSETS_MAX: usize = 3;
 
@@ -67,12 +73,70 @@ pub(crate) fn find_cut(
     best.map(|(_, cut)| cut)
 }
 
+/// What two lists have in common where one of them leaves messages out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LackingCut {
+    pub(crate) cut: Cut,
+    /// The first message in common, by its positions.
+    pub(crate) first: Cut,
+}
+
+/// Finds a cut where one of the two leaves out messages that the other has, such as a channel of several. No offset holds for
+/// longer than until the next of these, so the messages that are unique on both sides are compared alone: they must be cut as
+/// cleanly. What one side alone has by then may be lacking, or only late on the other, at most by `interleave` messages: that is not
+/// decided here, and has to stay open.
+///
+/// Lines that each have messages of their own are not cut: they carry different bytes, and the union of both would have most
+/// messages twice.
+pub(crate) fn find_cut_of_lacking(
+    newcomer: &[Fingerprint],
+    ring: &[Fingerprint],
+    interleave: usize,
+    is_enough: impl Fn(Range<usize>) -> bool,
+) -> Option<LackingCut> {
+    let of_newcomer = common(newcomer, ring);
+    let mut of_ring = of_newcomer.clone();
+    of_ring.sort_unstable_by_key(|anchor| anchor.ring);
+    let pick = |anchors: &[Cut]| -> Vec<Fingerprint> { anchors.iter().map(|anchor| ring[anchor.ring]).collect() };
+    let whole = |range: Range<usize>| of_newcomer[range.start].newcomer..of_newcomer[range.end - 1].newcomer + 1;
+    let found =
+        find_cut(&pick(&of_newcomer), &pick(&of_ring), |range| is_enough(range.clone()) && is_enough(whole(range)))?;
+    let last_of_newcomer = of_newcomer.get(found.newcomer.checked_sub(1)?)?;
+    let last_of_ring = of_ring.get(found.ring.checked_sub(1)?)?;
+    let first = Cut { newcomer: of_newcomer.first()?.newcomer, ring: of_ring.first()?.ring };
+    let cut = Cut { newcomer: last_of_newcomer.newcomer + 1, ring: last_of_ring.ring + 1 };
+    // Nearer to the ends one side may have what is on its way to the other.
+    let mine = alone(newcomer, first.newcomer + interleave..cut.newcomer.saturating_sub(interleave), ring);
+    let theirs = alone(ring, first.ring + interleave..cut.ring.saturating_sub(interleave), newcomer);
+    is_lopsided(mine, theirs, of_newcomer.len()).then_some(LackingCut { cut, first })
+}
+
+/// How many of these the other does not have at all.
+fn alone(list: &[Fingerprint], range: Range<usize>, other: &[Fingerprint]) -> usize {
+    let known: HashSet<Fingerprint, Folding> = other.iter().copied().collect();
+    list.get(range).into_iter().flatten().filter(|fingerprint| !known.contains(fingerprint)).count()
+}
+
+/// Whether one side has a good part of messages that the other leaves out, and hardly the other way round.
+fn is_lopsided(mine: usize, theirs: usize, common: usize) -> bool {
+    let (more, fewer) = (mine.max(theirs), mine.min(theirs));
+    more >= LACKING_MIN && more * LACKING_ONE_IN >= common && fewer * LOPSIDED <= more
+}
+
+/// The positions of what is unique on both sides, in the newcomer's order.
+fn common(newcomer: &[Fingerprint], ring: &[Fingerprint]) -> Vec<Cut> {
+    let unique = tallies(newcomer, ring).into_values().filter(|tally| tally.in_newcomer == 1 && tally.in_ring == 1);
+    let mut anchors: Vec<Cut> =
+        unique.map(|tally| Cut { newcomer: tally.position_in_newcomer, ring: tally.position_in_ring }).collect();
+    anchors.sort_unstable_by_key(|anchor| anchor.newcomer);
+    anchors
+}
+
 fn ring_position(newcomer_position: usize, offset: i64) -> usize {
     usize::try_from(newcomer_position as i64 + offset).expect("positions below the overlap's start are not asked for")
 }
 
-/// The offsets (ring position minus newcomer position) with enough votes, most votes first.
-fn elect_offsets(newcomer: &[Fingerprint], ring: &[Fingerprint]) -> Vec<i64> {
+fn tallies(newcomer: &[Fingerprint], ring: &[Fingerprint]) -> HashMap<Fingerprint, Tally, Folding> {
     let mut tallies: HashMap<Fingerprint, Tally, Folding> =
         HashMap::with_capacity_and_hasher(newcomer.len(), Folding::default());
     for (position, fingerprint) in newcomer.iter().enumerate() {
@@ -86,8 +150,13 @@ fn elect_offsets(newcomer: &[Fingerprint], ring: &[Fingerprint]) -> Vec<i64> {
             tally.position_in_ring = position;
         }
     }
+    tallies
+}
+
+/// The offsets (ring position minus newcomer position) with enough votes, most votes first.
+fn elect_offsets(newcomer: &[Fingerprint], ring: &[Fingerprint]) -> Vec<i64> {
     let mut votes: HashMap<i64, u32, Folding> = HashMap::default();
-    for tally in tallies.values().filter(|tally| tally.in_newcomer == 1 && tally.in_ring == 1) {
+    for tally in tallies(newcomer, ring).values().filter(|tally| tally.in_newcomer == 1 && tally.in_ring == 1) {
         *votes.entry(tally.position_in_ring as i64 - tally.position_in_newcomer as i64).or_default() += 1;
     }
     let mut offsets: Vec<(u32, i64)> =
@@ -167,6 +236,41 @@ mod tests {
         let before: std::collections::BTreeSet<u128> = late[..cut.newcomer].iter().copied().collect();
         assert!(before.into_iter().eq(0..cut.ring as u128), "{cut:?}");
         assert!(cut.ring > 380, "{cut:?}");
+    }
+
+    /// One in three is of a channel that one of the two does not have; one in five is a repeat.
+    fn channels(numbers: Range<u128>, of_all: bool) -> Vec<Fingerprint> {
+        let numbers = numbers.filter(|n| of_all || n % 3 != 1);
+        feed(numbers.map(|n| if n % 5 == 0 { n % 4 } else { 1_000 + n }))
+    }
+
+    #[test]
+    fn a_channel_that_one_leaves_out_does_not_hide_the_place() {
+        let enough = |_: Range<usize>| false;
+        let (whole, lacking) = (channels(150..453, true), channels(100..450, false));
+        assert_eq!(find_cut(&whole, &lacking, enough), None, "no offset holds");
+        let found = find_cut_of_lacking(&whole, &lacking, 16, enough).expect("most messages are common");
+        // Number 449 is the last that both have.
+        assert_eq!(found.cut, Cut { ring: lacking.len(), newcomer: 300 });
+        let (lacking, whole) = (channels(150..453, false), channels(100..450, true));
+        let found = find_cut_of_lacking(&lacking, &whole, 16, enough).expect("the other way round");
+        assert_eq!(whole[found.cut.ring - 1], lacking[found.cut.newcomer - 1]);
+        assert_eq!(found.cut.ring, 350);
+    }
+
+    /// Half of the messages bear a number of the connection: aligned, all these would be in the topic twice.
+    #[test]
+    fn two_that_differ_are_no_one_that_lacks() {
+        let marked = |mark: u128| feed((0..600).map(|n| if n % 2 == 0 { n } else { n + mark }));
+        assert_eq!(find_cut_of_lacking(&marked(10_000), &marked(20_000), 16, |_| true), None);
+        let same = feed(0..600);
+        let ahead = feed(0..616);
+        assert_eq!(find_cut_of_lacking(&ahead, &same, 16, |_| true), None, "on its way");
+        assert_eq!(
+            find_cut_of_lacking(&same, &same, 16, |_| true),
+            None,
+            "nothing is lacking: this is for the other way"
+        );
     }
 
     #[test]

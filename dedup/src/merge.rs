@@ -248,9 +248,11 @@ impl<P> Merge<P> {
         let is_current = |member: &&mut Member<P>| subscription.is_none_or(|id| member.id == id);
         if let Some(member) = self.members[side.index()].as_mut().filter(is_current) {
             member.live = subscription.is_some();
+            let at_ms = if member.live { self.now_ms } else { member.last_frame_ms };
             if let Stage::Aligned(aligned) = &member.stage {
                 self.window.set_live(aligned.slot, member.live);
             }
+            self.count(at_ms);
         } else if let Some(id) = subscription
             && self.superseded.iter().all(|(known, _)| *known != id)
         {
@@ -258,6 +260,7 @@ impl<P> Merge<P> {
             let stage = self.first_stage();
             self.members[side.index()] =
                 Some(Member { id, next_index: 1, live: true, last_frame_ms: self.now_ms, stage });
+            self.count(self.now_ms);
             self.met_at_frames = Side::BOTH.map(|side| self.frames_of(side));
         }
         self.watch.forget(side);
@@ -275,6 +278,10 @@ impl<P> Merge<P> {
     /// Ends a side's subscription for good. Its ring stays as the last thing a newcomer can be compared with.
     fn supersede(&mut self, side: Side) {
         self.rescue(side);
+        if let Some(since_ms) = self.watch.lacking_alone_since_ms(side) {
+            // What is accepted next without a match begins a gap there: this line was no proof that nothing is missing.
+            self.last_aligned_frame_ms = self.last_aligned_frame_ms.map(|last_ms| last_ms.min(since_ms));
+        }
         let Some(Member { id, next_index, last_frame_ms, stage, .. }) = self.members[side.index()].take() else {
             return;
         };
@@ -297,6 +304,7 @@ impl<P> Merge<P> {
             }
             Stage::Joining(_) => {}
         }
+        self.count(last_frame_ms);
     }
 
     fn keep_ended(&mut self, ended: Ended) {
@@ -459,6 +467,8 @@ impl<P> Merge<P> {
                 self.window.close_slot(slot);
                 self.watch.lost(side);
                 self.notify(Notice::AlignmentLost { subscription });
+                let proven_ms = self.window.front().map_or(self.now_ms, |(_, entry, _)| entry.created_at_ms);
+                self.count(proven_ms);
             }
         }
     }

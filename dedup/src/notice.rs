@@ -142,6 +142,17 @@ pub enum Notice {
         /// How long it was behind.
         lasted_ms: u64,
     },
+    /// A line that turned out to lack messages was the only one for a time: what it lacked then may be missing.
+    Unproven {
+        /// The subscription that lacks messages.
+        subscription: SubscriptionId,
+        /// Whose it is.
+        side: Side,
+        /// When the other line had delivered last.
+        from_ms: u64,
+        /// When the other line began to deliver; never before `from_ms`.
+        to_ms: u64,
+    },
     /// The two lines have begun to carry different messages (conflation, losses, a wrong endpoint, or what a connection says
     /// for itself): the topic holds the union.
     FeedsDiffer {

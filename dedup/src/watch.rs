@@ -12,6 +12,7 @@ mod recent;
 mod sampler;
 mod shares;
 mod skew;
+mod solo;
 mod starving;
 
 use std::collections::VecDeque;
@@ -22,6 +23,7 @@ use self::recent::Recent;
 pub(crate) use self::sampler::Sampler;
 use self::shares::Shares;
 use self::skew::Skew;
+use self::solo::Solo;
 pub(crate) use self::starving::Delivered;
 use self::starving::Starving;
 use crate::{Alone, Shape, Share, Side};
@@ -66,6 +68,8 @@ pub(crate) struct Behind {
 pub(crate) enum Change {
     Behind(Side, Behind),
     CaughtUp(Side, Behind),
+    /// The side, which lacks messages, was the only one between these times: nobody delivered what it lacked.
+    Unproven(Side, u64, u64),
     /// The side lacks this share of the other's messages.
     Differs(Side, Share),
     Agrees {
@@ -95,6 +99,7 @@ pub(crate) struct Watch {
     samples: [VecDeque<Alone>; 2],
     agreed: Agreed,
     behind: [Option<Behind>; 2],
+    solo: [Solo; 2],
     differs_since_ms: [Option<u64>; 2],
     /// The entries from `from` on are compared; those below `next` have been.
     from: u64,
@@ -114,6 +119,7 @@ impl Watch {
             samples: Default::default(),
             agreed: Agreed::default(),
             behind: [None; 2],
+            solo: Default::default(),
             differs_since_ms: [None; 2],
             from: 0,
             next: 0,
@@ -147,6 +153,37 @@ impl Watch {
     /// The side has lost its place: whether it is behind is judged by numbers now.
     pub(crate) fn lost(&mut self, side: Side) {
         self.starving[side.index()] = Starving::default();
+    }
+
+    /// Which lines count now, live and with a place. At this moment the one that counts no more had delivered last, or the one that
+    /// counts again first.
+    pub(crate) fn count(&mut self, counts: [bool; 2], at_ms: u64) -> Option<Change> {
+        let mut found = None;
+        for side in Side::BOTH {
+            let solo = &mut self.solo[side.index()];
+            match (counts[side.index()], counts[side.other().index()]) {
+                (true, false) => solo.begin(at_ms),
+                (true, true) => {
+                    solo.end(at_ms);
+                    if let Some(behind) = self.behind[side.index()] {
+                        found =
+                            found.or(solo.lacks(behind.since_ms).map(|(from, to)| Change::Unproven(side, from, to)));
+                    }
+                }
+                (false, _) => *solo = Solo::default(),
+            }
+        }
+        found
+    }
+
+    /// If the side is all there is, it has been so since then at the latest.
+    pub(crate) fn alone_since(&mut self, side: Side, at_ms: u64) {
+        self.solo[side.index()].back_to(at_ms);
+    }
+
+    /// Since when the side is all there is though it is known to lack messages.
+    pub(crate) fn lacking_alone_since_ms(&self, side: Side) -> Option<u64> {
+        self.solo[side.index()].since_ms().filter(|_| self.is_behind(side))
     }
 
     /// Everything that the side had read by `through_ms` has been shown.
@@ -261,10 +298,17 @@ impl Watch {
                 (None, Verdict::Lacks(behind)) => {
                     self.behind[side.index()] = Some(behind);
                     changes.push(Change::Behind(side, behind));
+                    let unproven = self.solo[side.index()].lacks(behind.since_ms);
+                    changes.extend(unproven.map(|(from, to)| Change::Unproven(side, from, to)));
                 }
                 (Some(behind), Verdict::KeepsUp) => {
                     self.behind[side.index()] = None;
                     changes.push(Change::CaughtUp(side, behind));
+                }
+                (None, Verdict::KeepsUp) if mine.is_aligned && other.is_aligned => {
+                    if let Some(ripe_ms) = self.ripe_until_ms() {
+                        self.solo[side.index()].proven(ripe_ms);
+                    }
                 }
                 _ => {}
             }

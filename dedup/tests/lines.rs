@@ -187,6 +187,11 @@ impl Rig {
         if side == Side::Own { own_behind_since_ms } else { standby_behind_since_ms }
     }
 
+    fn aligned_ms(&self) -> Option<u64> {
+        let aligned = self.notices.iter().filter(|(_, notice)| matches!(notice, Notice::Aligned { .. }));
+        aligned.map(|(at_ms, _)| *at_ms).next_back()
+    }
+
     fn said_behind(&self) -> Vec<&(u64, Notice)> {
         self.notices.iter().filter(|(_, notice)| matches!(notice, Notice::Behind { .. })).collect()
     }
@@ -610,6 +615,65 @@ fn a_line_that_is_connected_anew_is_judged_afresh() {
         assert_eq!(rig.said_behind().len(), 1, "{:?}", rig.notices);
         assert!(!rig.merge.status().at_risk, "{:?}", rig.merge.status());
         assert_eq!(rig.written, rig.sent, "nothing lost, nothing doubled");
+    }
+}
+
+/// The times in which messages may be missing, as far as they were told.
+fn holes(rig: &Rig) -> Vec<(u64, u64)> {
+    let hole = |(_, notice): &(u64, Notice)| match notice {
+        Notice::Unproven { from_ms, to_ms, .. } => Some((*from_ms, *to_ms)),
+        _ => None,
+    };
+    rig.notices.iter().filter_map(hole).collect()
+}
+
+/// One channel of a line is silent when its twin goes, known or not known yet: nobody delivers the channel until the twin is back.
+#[test]
+fn a_line_found_lacking_was_no_proof_while_it_was_alone() {
+    for (every_ms, known_after_ms) in [(20, 200), (20, 5_000), (1_000, 1_500), (1_000, 12_000)] {
+        for side in Side::BOTH {
+            let scene = format!("{side:?}, a message in {every_ms} ms, {known_after_ms} ms before its twin goes");
+            let mut rig = Rig::new([0, 20]);
+            let feed = |rig: &mut Rig, gets: Gets, of_channel: Gets| {
+                rig.every(20, |rig| rig.trade("ticker", gets));
+                rig.every(every_ms, |rig| rig.trade("book", of_channel));
+            };
+            rig.run(MINUTE, |rig| feed(rig, BOTH, BOTH));
+            rig.run(known_after_ms, |rig| feed(rig, BOTH, only(side.other())));
+            assert_eq!(rig.behind_since_ms(side).is_some(), known_after_ms > 4 * every_ms + 3_000, "{scene}");
+            let gone_ms = rig.now_ms;
+            rig.disconnect(side.other());
+            rig.run(1_500, |rig| feed(rig, only(side), [false; 2]));
+            assert_eq!(holes(&rig), [], "{scene}: nobody can know yet");
+            rig.connect(side.other());
+            let back_ms = rig.now_ms;
+            rig.run(MINUTE, |rig| feed(rig, BOTH, only(side.other())));
+            let [(from_ms, to_ms)] = holes(&rig)[..] else { panic!("{scene}: {:?}", rig.notices) };
+            // The twin has delivered until then, and from then on; the quick channel does so every 20 ms, and a line may be late.
+            assert!((gone_ms - 60..=gone_ms).contains(&from_ms), "{scene}: {from_ms}, gone at {gone_ms}");
+            let aligned_ms = rig.aligned_ms().expect("lines of which one leaves out a channel are aligned");
+            assert!((back_ms..=back_ms + 8_000).contains(&to_ms), "{scene}: {to_ms}, back at {back_ms}");
+            assert_eq!(to_ms, aligned_ms, "{scene}: not all of what came until then could be told from copies");
+            // What the twin alone had when it was aligned is no copy.
+            let lost = rig.sent - rig.written;
+            assert!(lost <= 1_500 / every_ms + 4, "{scene}: {lost} lost");
+        }
+    }
+}
+
+#[test]
+fn a_line_that_lacks_nothing_was_a_proof_while_it_was_alone() {
+    for side in Side::BOTH {
+        let mut rig = Rig::new([0, 20]);
+        rig.warm_up(20);
+        rig.disconnect(side.other());
+        rig.run(MINUTE, |rig| rig.every(20, |rig| rig.trade("ticker", only(side))));
+        rig.connect(side.other());
+        rig.run(10 * SECOND, |rig| rig.every(20, |rig| rig.trade("ticker", BOTH)));
+        rig.assert_found(side, 3_000, "silent later", |rig| {
+            rig.every(20, |rig| rig.trade("ticker", only(side.other())));
+        });
+        assert_eq!(holes(&rig), [], "{side:?}");
     }
 }
 

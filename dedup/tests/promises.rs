@@ -677,6 +677,23 @@ fn a_gap_never_ends_before_it_begins() {
     assert_eq!(merge.take_notices(), [fiat]);
 }
 
+/// The line of the new owner is silent from before the takeover, and nobody knew: the gap begins with the last message that
+/// somebody has.
+#[test]
+fn a_gap_after_a_takeover_begins_with_what_was_delivered_last() {
+    let mut retention = Retention::new(Options::default());
+    retention.subscribed(STANDBY);
+    let mut merge = Merge::take_over(Options::default(), 4, retention, [], 10_000);
+    merge.delivered_until(9_400);
+    merge.standby_joined();
+    merge.standby_subscription(Some(LATER), 10_500);
+    deliver(&mut merge, LATER, 1, 1..100, 10_600);
+    deliver(&mut merge, LATER, 100, 100..200, 14_000);
+    merge.idle_cut(20_000);
+    let fiat = Notice::AlignedByFiat { subscription: LATER, last_before_ms: Some(9_400), first_after_ms: 10_600 };
+    assert_eq!(merge.take_notices(), [fiat]);
+}
+
 /// Both lines are up and idle; then the first message comes and the owner dies, with or without having written it.
 #[test]
 fn the_first_message_after_an_idle_time_is_safe() {

@@ -193,8 +193,8 @@ const SLOW: Expected = Expected {
 const FLAPPING: Expected = Expected {
     soon: &["RaftLeaderFlapping"],
     late: &["RaftLeaderFlapping"],
-    // Whether Kafka or the log tells the former owner first is chance.
-    passing: &["ProducerFenced prices"],
+    // Of whatever the frozen node owned; whether Kafka or the log tells the former owner first is chance.
+    passing: &["ProducerFenced prices", "ProducerFenced narrow", "ProducerFenced quiet", "ProducerFenced lone"],
 };
 const NO_MAJORITY: Expected = Expected {
     soon: &["ConnectorDown", "FeedRedundancyLost prices", "RaftNoLeader", "RaftQuorumAtRisk"],

@@ -128,10 +128,19 @@ impl<P> Merge<P> {
         }
     }
 
+    /// A line counts from now on, or no more; `at_ms` is when it delivered first, or last.
+    pub(super) fn count(&mut self, at_ms: u64) {
+        let counts =
+            Side::BOTH.map(|side| self.members[side.index()].as_ref().is_some_and(Member::is_live_and_aligned));
+        if let Some(change) = self.watch.count(counts, at_ms) {
+            self.tell(change);
+        }
+    }
+
     fn tell(&mut self, change: Change) {
         let side = match change {
             Change::Behind(side, _) | Change::CaughtUp(side, _) | Change::Differs(side, _) => side,
-            Change::Agrees { side, .. } => side,
+            Change::Agrees { side, .. } | Change::Unproven(side, ..) => side,
         };
         let found = self.queue.assigned();
         let Some(member) = &mut self.members[side.index()] else { return };
@@ -148,6 +157,7 @@ impl<P> Merge<P> {
                 }
                 Notice::CaughtUp { subscription, side, lasted_ms: lasted_ms(behind.since_ms) }
             }
+            Change::Unproven(_, from_ms, to_ms) => Notice::Unproven { subscription, side, from_ms, to_ms },
             Change::Differs(_, lacks) => {
                 Notice::FeedsDiffer { subscription, unmatched: lacks.messages, messages: lacks.of }
             }

@@ -9,7 +9,7 @@ use std::ops::Range;
 use smallvec::SmallVec;
 
 use super::Merge;
-use crate::alignment::{Cut, find_cut};
+use crate::alignment::{Cut, LackingCut, find_cut, find_cut_of_lacking};
 use crate::bug::Bug;
 use crate::fingerprint::Folding;
 use crate::joining::Joining;
@@ -65,7 +65,7 @@ struct Newcomer<P> {
 /// What the reference has from around the cut.
 struct Overlap {
     slot: Slot,
-    /// Entries of its frames after the cut: open for the newcomer.
+    /// Entries of its frames after the cut, and of those that may only be late on the newcomer: open for it.
     open: HashSet<u64, Folding>,
     /// Entries of its frames before the cut, by fingerprint: what the newcomer's frames before the cut are copies of.
     pool: HashMap<Fingerprint, Twins, Folding>,
@@ -73,6 +73,9 @@ struct Overlap {
     starts_earlier: bool,
     /// When the oldest open entry was made.
     open_from_ms: u64,
+    /// One of the two leaves messages out, so nobody can say that the reference was whole. What the newcomer alone has between
+    /// the first message in common and the cut.
+    missing: Option<HashSet<Fingerprint, Folding>>,
 }
 
 impl<P> Merge<P> {
@@ -194,14 +197,42 @@ impl<P> Merge<P> {
         let (joining, aligned) = (self.joining(side)?, self.aligned_at(side, source)?);
         let skipped = aligned.ring.len().saturating_sub(joining.compared_frames());
         let ring: Vec<Fingerprint> = aligned.ring.since(skipped).map(|past| past.fingerprint).collect();
-        let found = find_cut(&joining.fingerprints(), &ring, |overlap| is_enough(joining, overlap))?;
-        let cut = Cut { ring: skipped + found.ring, ..found };
-        Some((cut, self.overlap(aligned, cut)?))
+        let newcomer = joining.fingerprints();
+        let in_ring = |cut: Cut| Cut { ring: skipped + cut.ring, ..cut };
+        if let Some(cut) = find_cut(&newcomer, &ring, |overlap| is_enough(joining, overlap)) {
+            let cut = in_ring(cut);
+            return Some((cut, self.overlap(aligned, cut, cut)?));
+        }
+        // What a subscription that has ended leaves out is of the past.
+        if self.outlook(side) != Outlook::Delivers {
+            return None;
+        }
+        let interleave = self.options.interleave_frames_max;
+        let LackingCut { cut, first } =
+            find_cut_of_lacking(&newcomer, &ring, interleave, |overlap| is_enough(joining, overlap))?;
+        let late = self.late(aligned, (skipped + first.ring, skipped + cut.ring), &newcomer);
+        let (before, between) = (&newcomer[..first.newcomer], &newcomer[first.newcomer..cut.newcomer]);
+        let known: HashSet<Fingerprint, Folding> = ring.iter().chain(before).copied().collect();
+        let missing = Some(between.iter().filter(|one| !known.contains(one)).copied().collect());
+        let (cut, first) = (in_ring(cut), in_ring(first));
+        let mut overlap = Overlap { starts_earlier: false, missing, ..self.overlap(aligned, cut, first)? };
+        let made_ms = late.iter().filter_map(|ordinal| self.window.get(*ordinal)).map(|entry| entry.created_at_ms);
+        overlap.open_from_ms = made_ms.fold(overlap.open_from_ms, u64::min);
+        overlap.open.extend(late);
+        Some((cut, overlap))
     }
 
-    fn overlap(&self, reference: &Aligned, cut: Cut) -> Option<Overlap> {
+    /// Entries of the reference's frames between two positions that a newcomer has not delivered, or not yet.
+    fn late(&self, reference: &Aligned, (from, until): (usize, usize), newcomer: &[Fingerprint]) -> Vec<u64> {
+        let known: HashSet<Fingerprint, Folding> = newcomer.iter().copied().collect();
+        let between = reference.ring.since(from).take(until - from);
+        between.filter(|past| !known.contains(&past.fingerprint)).map(|past| past.ordinal).collect()
+    }
+
+    /// `common` is a place that both have passed, at or before the cut.
+    fn overlap(&self, reference: &Aligned, cut: Cut, common: Cut) -> Option<Overlap> {
         let ring = &reference.ring;
-        let first = cut.ring as i64 - cut.newcomer as i64 - self.options.interleave_frames_max as i64;
+        let first = common.ring as i64 - common.newcomer as i64 - self.options.interleave_frames_max as i64;
         let oldest = usize::try_from(first).unwrap_or(0);
         let mut pool: HashMap<Fingerprint, Twins, Folding> = HashMap::default();
         for past in ring.since(oldest).take(cut.ring.checked_sub(oldest)?) {
@@ -211,7 +242,7 @@ impl<P> Merge<P> {
         let made_ms = open.iter().filter_map(|ordinal| self.window.get(*ordinal)).map(|entry| entry.created_at_ms);
         let open_from_ms = made_ms.min().unwrap_or(self.now_ms);
         let starts_earlier = first < 0 && ring.is_whole();
-        Some(Overlap { slot: reference.slot, open, pool, starts_earlier, open_from_ms })
+        Some(Overlap { slot: reference.slot, open, pool, starts_earlier, open_from_ms, missing: None })
     }
 
     fn take_newcomer(&mut self, side: Side) -> Option<Newcomer<P>> {
@@ -231,17 +262,23 @@ impl<P> Merge<P> {
     fn align(&mut self, newcomer: Newcomer<P>, cut: Cut, mut overlap: Overlap) {
         let Newcomer { side, member, joining } = newcomer;
         let subscription = member.id;
+        // Not all of what the reference lacks from before the cut can be told from copies.
+        let counts_from_ms = joining.first_ms().filter(|_| overlap.missing.is_none()).unwrap_or(self.now_ms);
+        let missing = overlap.missing.take().unwrap_or_default();
         self.notify(Notice::Aligned { subscription, after_frames: joining.received() });
         let slot = self.window.open_slot(overlap.open_from_ms);
         self.window
             .close_for(slot, |ordinal, entry| entry.seen.contains(overlap.slot) && !overlap.open.contains(&ordinal));
         let compared_from = overlap.open.iter().copied().min().unwrap_or_else(|| self.window.next_ordinal());
         self.seat(side, member, slot, compared_from);
+        self.count(counts_from_ms);
         let mut frames = joining.into_frames();
         let after_cut = frames.split_off(cut.newcomer);
         let mut skews = VecDeque::with_capacity(SKEWS_MAX);
         for (at_ms, frame) in frames {
-            if let Some(skew_ms) = self.settle_before_cut(side, slot, (at_ms, frame), &mut overlap) {
+            if missing.contains(&frame.fingerprint) {
+                self.take_in(side, frame, at_ms);
+            } else if let Some(skew_ms) = self.settle_before_cut(side, slot, (at_ms, frame), &mut overlap) {
                 skews.truncate(SKEWS_MAX - 1);
                 skews.push_front(skew_ms);
             }
@@ -302,6 +339,7 @@ impl<P> Merge<P> {
         self.watch.usual_skew(None, self.now_ms);
         let compared_from = self.window.next_ordinal();
         self.seat(side, member, slot, compared_from);
+        self.count(first_ms);
         self.replay(side, joining.into_frames());
     }
 

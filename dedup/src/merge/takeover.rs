@@ -109,6 +109,15 @@ impl<P> Merge<P> {
             last_frame_ms: self.now_ms,
             stage: Stage::Aligned(Aligned { slot, ring, redundant_from: 0 }),
         });
+        self.count(self.now_ms);
+    }
+
+    /// Right after a takeover: the last message here or in the topic was read at this moment. What may be missing began then, and not
+    /// with the takeover.
+    pub fn delivered_until(&mut self, at_ms: u64) {
+        let at_ms = at_ms.min(self.now_ms);
+        self.last_aligned_frame_ms = self.last_aligned_frame_ms.map(|last_ms| last_ms.min(at_ms));
+        self.watch.alone_since(Side::Own, at_ms);
     }
 
     fn replay_one(&mut self, slot: Slot, frame: Frame<P>) -> u64 {

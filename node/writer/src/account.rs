@@ -330,10 +330,17 @@ impl Account {
         let (kind, message) = describe(notice, wall);
         let mut attributes: Vec<(&str, String)> =
             subscription(notice).map(|id| ("subscription", format!("{:016x}", id.0))).into_iter().collect();
-        if let Notice::AlignedByFiat { last_before_ms: Some(before), first_after_ms, .. } = notice {
+        let hole = match notice {
+            Notice::AlignedByFiat { last_before_ms: Some(before), first_after_ms, .. } => {
+                Some((*before, *first_after_ms))
+            }
+            Notice::Unproven { from_ms, to_ms, .. } => Some((*from_ms, *to_ms)),
+            _ => None,
+        };
+        if let Some((from_ms, to_ms)) = hole {
             self.count_gap(now);
-            let (before, after) = (wall(*before), wall(*first_after_ms));
-            attributes.extend(bounds(before.min(after), before.max(after)));
+            let (from, to) = (wall(from_ms), wall(to_ms));
+            attributes.extend(bounds(from.min(to), from.max(to)));
         }
         self.event(kind, message, &attributes, now);
     }

@@ -34,6 +34,11 @@ impl Opening {
         self.lost_at_ms.get_or_insert(wall_ms);
     }
 
+    /// When the last message that is here or in the topic was read.
+    pub(crate) fn delivered_ms(&self, last_received_at_ms: Option<u64>) -> Option<u64> {
+        last_received_at_ms.max(self.retention.newest_retained().map(received_at_ms))
+    }
+
     /// What may have been lost until now, and whether it goes on: until a line delivers that is not known to lack messages. `live`
     /// is the own one.
     pub(crate) fn hole(

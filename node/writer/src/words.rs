@@ -17,6 +17,7 @@ pub(crate) fn subscription(notice: &Notice) -> Option<SubscriptionId> {
         | Notice::AlignmentLost { subscription }
         | Notice::Behind { subscription, .. }
         | Notice::CaughtUp { subscription, .. }
+        | Notice::Unproven { subscription, .. }
         | Notice::FeedsDiffer { subscription, .. }
         | Notice::FeedsAgree { subscription, .. } => Some(*subscription),
         _ => None,
@@ -72,6 +73,17 @@ pub(crate) fn describe(notice: &Notice, wall: impl Fn(u64) -> u64) -> (&'static 
                 "subscription {:016x} {} delivers again what its twin has, after {lasted_ms} ms",
                 subscription.0,
                 whose(*side)
+            ),
+        ),
+        Notice::Unproven { subscription, side, from_ms, to_ms } => (
+            "gap",
+            format!(
+                "subscription {:016x} {} lacks messages, and nothing else was there between {} and {} (ms since 1970): what it \
+                 lacked then may be missing",
+                subscription.0,
+                whose(*side),
+                wall(*from_ms),
+                wall(*to_ms)
             ),
         ),
         Notice::FeedsAgree { subscription, lasted_ms } => (

@@ -62,7 +62,11 @@ impl Writer {
                 if let Some(hole) = &hole {
                     self.account.gap(hole.from_ms, hole.until_ms, now);
                 }
-                let merge = self.merge(opening, tail, now);
+                let delivered_ms = opening.delivered_ms(last_received_at_ms);
+                let mut merge = self.merge(opening, tail, now);
+                if let Some(delivered_ms) = delivered_ms {
+                    merge.delivered_until(now.ms().saturating_sub(now.wall_ms().saturating_sub(delivered_ms)));
+                }
                 let mut owner = Owner::new((epoch, self.settings.stream), merge, offsets, payload_bytes_max);
                 // The merge has seen neither the end of the former line nor what it delivered last: it tells no gap here.
                 owner.absence = hole.filter(|hole| hole.goes_on).map(|hole| Absence::new(hole.until_ms, lacking));
