@@ -303,11 +303,6 @@ impl<P> Retention<P> {
         self.retained().next()
     }
 
-    /// The frame that has been retained for the shortest time.
-    pub fn newest_retained(&self) -> Option<&Frame<P>> {
-        self.held.iter().rev().find_map(|held| held.frames.values().next_back())
-    }
-
     /// Gives up the frame that has been retained longest, and says whether that is a gap.
     pub fn drop_oldest(&mut self) -> Option<Dropped<P>> {
         let held = self.held.iter_mut().find(|held| !held.frames.is_empty())?;

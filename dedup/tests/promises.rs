@@ -684,7 +684,7 @@ fn a_gap_after_a_takeover_begins_with_what_was_delivered_last() {
     let mut retention = Retention::new(Options::default());
     retention.subscribed(STANDBY);
     let mut merge = Merge::take_over(Options::default(), 4, retention, [], 10_000);
-    merge.delivered_until(9_400);
+    merge.delivered_until(Some(9_400), Some(9_000));
     merge.standby_joined();
     merge.standby_subscription(Some(LATER), 10_500);
     deliver(&mut merge, LATER, 1, 1..100, 10_600);

@@ -112,12 +112,15 @@ impl<P> Merge<P> {
         self.count(self.now_ms);
     }
 
-    /// Right after a takeover: the last message here or in the topic was read at this moment. What may be missing began then, and not
-    /// with the takeover.
-    pub fn delivered_until(&mut self, at_ms: u64) {
-        let at_ms = at_ms.min(self.now_ms);
-        self.last_aligned_frame_ms = self.last_aligned_frame_ms.map(|last_ms| last_ms.min(at_ms));
-        self.watch.alone_since(Side::Own, at_ms);
+    /// Right after a takeover: when the own line had delivered last, and until when all that the former owner's delivered is in the
+    /// topic. What may be missing began then, and not with the takeover. `None` for what is not known.
+    pub fn delivered_until(&mut self, own_ms: Option<u64>, twins_ms: Option<u64>) {
+        if let Some(last_ms) = own_ms.max(twins_ms).filter(|last_ms| *last_ms < self.now_ms) {
+            self.last_aligned_frame_ms = self.last_aligned_frame_ms.map(|_| last_ms);
+        }
+        if let Some(twins_ms) = twins_ms {
+            self.watch.alone_since(Side::Own, twins_ms);
+        }
     }
 
     fn replay_one(&mut self, slot: Slot, frame: Frame<P>) -> u64 {

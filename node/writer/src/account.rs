@@ -347,6 +347,11 @@ impl Account {
 
     // --- counts ----------------------------------------------------------------------------------------------------
 
+    /// When a message was read off an own connection last, in milliseconds since 1970.
+    pub(crate) fn last_received_at_ms(&self) -> Option<u64> {
+        Some(self.report.tally.last_received_at_ns / 1_000_000).filter(|at_ms| *at_ms > 0)
+    }
+
     pub(crate) fn received(&mut self, frames: usize, bytes: usize, now: Now) {
         self.report.frames_received += frames as u64;
         let tally = &mut self.report.tally;

@@ -23,6 +23,8 @@ pub(crate) struct Opening {
     pub(crate) redundant: bool,
     /// When the own connection was lost meanwhile, first: nobody is left to match the next one with.
     pub(crate) lost_at_ms: Option<u64>,
+    /// When the former owner was heard last.
+    pub(crate) heard_ms: Option<u64>,
     /// The own subscription that lacked what the former owner's delivered. Nobody delivers it now.
     pub(crate) lacking: Option<SubscriptionId>,
 }
@@ -32,11 +34,6 @@ impl Opening {
     pub(crate) fn disconnected(&mut self, wall_ms: u64) {
         self.retention.disconnected();
         self.lost_at_ms.get_or_insert(wall_ms);
-    }
-
-    /// When the last message that is here or in the topic was read.
-    pub(crate) fn delivered_ms(&self, last_received_at_ms: Option<u64>) -> Option<u64> {
-        last_received_at_ms.max(self.retention.newest_retained().map(received_at_ms))
     }
 
     /// What may have been lost until now, and whether it goes on: until a line delivers that is not known to lack messages. `live`

@@ -36,6 +36,8 @@ pub(crate) struct Standby {
     /// The owner's last question, and whether the inbox has been empty since.
     asked_at_ms: Option<u64>,
     answer_due: bool,
+    /// When the owner was heard last.
+    pub(crate) heard_at_ms: Option<u64>,
     /// For how long the own line lacks what the owner's has, and which subscription that was said of.
     behind: Option<(SubscriptionId, u64)>,
     /// Own subscriptions whose frames the owner may still need, oldest first; only the last can be live.
@@ -83,6 +85,7 @@ impl Standby {
             confirmation_due: false,
             asked_at_ms: None,
             answer_due: false,
+            heard_at_ms: None,
             behind: None,
             queue: live.map(Queued::new).into_iter().collect(),
         }
@@ -112,6 +115,7 @@ impl Standby {
 
     /// Acts on a message of the owner.
     pub(crate) fn heard(&mut self, message: OwnerMessage, now_ms: u64) -> Result<Heard, Unheard> {
+        self.heard_at_ms = Some(now_ms);
         match message {
             OwnerMessage::Welcome { next } => return Ok(self.welcome(&next)),
             OwnerMessage::Question { asked_at_ms, subscription, behind_ms } => {

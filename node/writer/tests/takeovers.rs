@@ -94,10 +94,10 @@ impl Rig {
         self.give(Input::Assume(Assigned::Owner { epoch: Epoch(2) }));
     }
 
-    /// The last message in the topic was read at `last_ms`.
+    /// The last message in the topic was read at `last_ms`; 0 when nobody has asked.
     fn opened(&mut self, last_ms: u64) {
         let (tail, offsets, payload_bytes_max) = (Vec::new(), BTreeMap::new(), 1 << 20);
-        let last_received_at_ms = Some(last_ms);
+        let last_received_at_ms = Some(last_ms).filter(|last_ms| *last_ms > 0);
         self.give(Input::Opened(Ok(Opened { tail, offsets, last_received_at_ms, payload_bytes_max })));
         self.give(Input::Look(Sight::default()));
     }
@@ -197,6 +197,29 @@ fn a_line_that_was_behind_is_connected_anew_and_what_it_still_says_ends_no_gap()
     rig.at(5_000).connected(8);
     rig.at(6_000).frame(8);
     assert_eq!(rig.gaps(), [(2_000, 3_000), (3_000, 6_000)]);
+}
+
+/// Nobody could know yet that the line was silent: the owner said that all was well, and died.
+#[test]
+fn the_gap_of_a_line_that_was_silent_unnoticed_begins_before_the_takeover() {
+    let mut rig = Rig::new();
+    rig.promised();
+    rig.at(5_000).frame(LINE);
+    let question = OwnerMessage::Question { asked_at_ms: 1, subscription: 0, behind_ms: 0 };
+    rig.at(6_500).give(Input::FromOwner(question));
+    rig.at(7_000).takes_over();
+    rig.at(7_100).opened(0);
+    rig.at(7_200).give(Input::StandbyConnected { node: 3, incarnation: 5 });
+    rig.give(Input::FromStandby(StandbyMessage::Subscription(Some(9))));
+    for n in 0..60 {
+        let received_at_ns = rig.at(7_600 + n * 100).at_ms * 1_000_000;
+        let payload = Bytes::from(format!("of the new standby {n}"));
+        let frames = vec![Frame { kind: FrameKind::Text, payload, received_at_ns }];
+        rig.give(Input::FromStandby(StandbyMessage::Frames { subscription: 9, first_index: n + 1, frames }));
+        rig.give(Input::Look(Sight::default()));
+    }
+    // Heard half a second before the takeover, so all but the last second of the former owner's is in the topic.
+    assert_eq!(rig.gaps(), [(5_500, 7_600)]);
 }
 
 #[test]

@@ -21,7 +21,7 @@ impl Writer {
                 let redundant = standby.retention.is_redundant();
                 self.account.takeover_started(epoch, redundant, standby.reason(now.ms()), now);
                 let lacking = standby.lacking();
-                let Standby { mut retention, acked, .. } = *standby;
+                let Standby { mut retention, acked, heard_at_ms: heard_ms, .. } = *standby;
                 retention.owner_gone();
                 let tail_from = acked.map_or(TailFrom::Recent, TailFrom::Offsets);
                 self.outputs.push(Output::EndRelay);
@@ -30,7 +30,7 @@ impl Writer {
                     self.outputs.push(Output::Reconnect { reason });
                 }
                 let opening = self.begin_opening(epoch, retention, (tail_from, redundant), true);
-                Phase::Opening(Opening { lacking, ..opening })
+                Phase::Opening(Opening { heard_ms, lacking, ..opening })
             }
             (Phase::Standing(mut standby), Assigned::Standby { epoch }) => {
                 if standby.epoch != epoch {
@@ -42,9 +42,9 @@ impl Writer {
             }
             (Phase::Opening(opening), Assigned::Owner { epoch }) if opening.epoch == epoch => Phase::Opening(opening),
             (Phase::Opening(opening), Assigned::Owner { epoch }) => {
-                let Opening { retention, tail_from, redundant, lost_at_ms, lacking, .. } = opening;
+                let Opening { retention, tail_from, redundant, lost_at_ms, heard_ms, lacking, .. } = opening;
                 let opening = self.begin_opening(epoch, *retention, (tail_from, redundant), false);
-                Phase::Opening(Opening { lost_at_ms, lacking, ..opening })
+                Phase::Opening(Opening { lost_at_ms, heard_ms, lacking, ..opening })
             }
             (Phase::Opening(opening), Assigned::Standby { epoch }) => {
                 self.close();
@@ -97,7 +97,8 @@ impl Writer {
         let plan = Plan { epoch, tail_from: tail_from.clone(), redundant, warm, ask_first: false };
         self.outputs.push(Output::Open(plan));
         self.is_opening = true;
-        Opening { epoch, retention: Box::new(retention), tail_from, redundant, lost_at_ms: None, lacking: None }
+        let retention = Box::new(retention);
+        Opening { epoch, retention, tail_from, redundant, lost_at_ms: None, heard_ms: None, lacking: None }
     }
 
     /// Lets go of relay, producer and pending work. Whatever they still had in the air is fenced by the next owner's init.

@@ -12,6 +12,10 @@ use crate::{
     port::{Now, OpenError, Opened, Output, Plan, Remedy, TailFrom},
 };
 
+/// What an owner that still speaks has read and not written yet is no older than this, milliseconds, unless Kafka hangs; then it
+/// soon is no owner any more.
+const UNWRITTEN_MS_MAX: u64 = 1_000;
+
 impl Writer {
     pub(super) fn opened(&mut self, result: Result<Opened, OpenError>, now: Now) {
         self.is_opening = false;
@@ -62,11 +66,11 @@ impl Writer {
                 if let Some(hole) = &hole {
                     self.account.gap(hole.from_ms, hole.until_ms, now);
                 }
-                let delivered_ms = opening.delivered_ms(last_received_at_ms);
+                let steady = |wall_ms: u64| now.ms().saturating_sub(now.wall_ms().saturating_sub(wall_ms));
+                let heard_ms = opening.heard_ms.map(|heard_ms| heard_ms.saturating_sub(UNWRITTEN_MS_MAX));
+                let twins_ms = last_received_at_ms.map(steady).or(heard_ms);
                 let mut merge = self.merge(opening, tail, now);
-                if let Some(delivered_ms) = delivered_ms {
-                    merge.delivered_until(now.ms().saturating_sub(now.wall_ms().saturating_sub(delivered_ms)));
-                }
+                merge.delivered_until(self.account.last_received_at_ms().map(steady), twins_ms);
                 let mut owner = Owner::new((epoch, self.settings.stream), merge, offsets, payload_bytes_max);
                 // The merge has seen neither the end of the former line nor what it delivered last: it tells no gap here.
                 owner.absence = hole.filter(|hole| hole.goes_on).map(|hole| Absence::new(hole.until_ms, lacking));
