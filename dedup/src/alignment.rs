@@ -13,6 +13,8 @@ use crate::fingerprint::Folding;
 pub(crate) const VOTES_MIN: u32 = 3;
 /// Clean cuts that must agree on a place.
 pub(crate) const CLEAN_CUTS_MIN: u32 = 64;
+/// An overlap equal position by position is believed from so many frames on, if the caller says that it lasts long enough.
+pub(crate) const EQUAL_FRAMES_MIN: usize = 8;
 /// Messages that only one of the two has: so many at least, and one in so many, or they would not keep the offset from holding.
 const LACKING_MIN: usize = 4;
 const LACKING_ONE_IN: usize = 64;
@@ -99,8 +101,9 @@ pub(crate) fn find_cut_of_lacking(
     of_ring.sort_unstable_by_key(|anchor| anchor.ring);
     let pick = |anchors: &[Cut]| -> Vec<Fingerprint> { anchors.iter().map(|anchor| ring[anchor.ring]).collect() };
     let whole = |range: Range<usize>| of_newcomer[range.start].newcomer..of_newcomer[range.end - 1].newcomer + 1;
-    let found =
-        find_cut(&pick(&of_newcomer), &pick(&of_ring), |range| is_enough(range.clone()) && is_enough(whole(range)))?;
+    let found = find_cut(&pick(&of_newcomer), &pick(&of_ring), |range| {
+        range.len() >= EQUAL_FRAMES_MIN && is_enough(whole(range))
+    })?;
     let last_of_newcomer = of_newcomer.get(found.newcomer.checked_sub(1)?)?;
     let last_of_ring = of_ring.get(found.ring.checked_sub(1)?)?;
     let first = Cut { newcomer: of_newcomer.first()?.newcomer, ring: of_ring.first()?.ring };

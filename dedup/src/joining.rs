@@ -6,15 +6,14 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use crate::alignment::VOTES_MIN;
+use crate::alignment::{EQUAL_FRAMES_MIN, VOTES_MIN};
 use crate::{Fingerprint, Frame, Options};
 
 /// First attempt after so many frames, then at least so many between two.
 const ATTEMPT_FRAMES_FIRST: u64 = 8;
 const ATTEMPT_FRAMES_STEP: u64 = 4;
-/// An overlap equal position by position is believed from so many frames on, if it also lasted this long: longer than
-/// connections ever interleave differently.
-const EQUAL_FRAMES_MIN: usize = 8;
+/// An overlap equal position by position is believed if it lasted this long: longer than connections ever interleave
+/// differently.
 const EQUAL_LASTS_MS_MIN: u64 = 1_000;
 /// Frames of the ring that are compared: this many, or four times the buffer if that is more.
 const COMPARED_FRAMES_MIN: usize = 400;
