@@ -203,11 +203,6 @@ impl<P> Merge<P> {
         self.queue.drop_oldest()
     }
 
-    /// Takes the newest record out of the waiting ones, likewise.
-    pub fn drop_newest(&mut self) -> Option<Record<P>> {
-        self.queue.drop_newest()
-    }
-
     /// Takes the events since the last call, at most the latest 256.
     pub fn take_notices(&mut self) -> Vec<Notice> {
         self.notices.drain(..).collect()

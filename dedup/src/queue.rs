@@ -116,17 +116,8 @@ impl<P> Queue<P> {
 
     pub(crate) fn drop_oldest(&mut self) -> Option<Record<P>> {
         let waiting = self.ready.pop_front()?;
-        Some(self.drop(waiting))
-    }
-
-    pub(crate) fn drop_newest(&mut self) -> Option<Record<P>> {
-        let waiting = self.ready.pop_back()?;
-        Some(self.drop(waiting))
-    }
-
-    fn drop(&mut self, waiting: Waiting<P>) -> Record<P> {
         self.ready_bytes -= waiting.frame.bytes;
-        waiting.into_record(self.epoch)
+        Some(waiting.into_record(self.epoch))
     }
 
     pub(crate) fn ready_bytes(&self) -> usize {

@@ -30,7 +30,6 @@ pub struct Retention<P> {
     aligned: bool,
     redundant: bool,
     owner_gone: bool,
-    forgone_frames: u64,
     /// Frames that were dropped though the owner counted on them, and are not resolved: until which index, and how many.
     broken: BTreeMap<SubscriptionId, (u64, u64)>,
 }
@@ -50,7 +49,7 @@ pub struct Dropped<P> {
     /// The frame.
     pub frame: Frame<P>,
     /// A takeover may lose it: its subscription was aligned, so that the owner counts on this node, or the owner is gone. Else
-    /// the owner's own line delivers it, and it only adds to [`Retention::forgone_frames`].
+    /// the owner's own line delivers it.
     pub is_gap: bool,
 }
 
@@ -103,7 +102,6 @@ impl<P> Retention<P> {
             aligned: false,
             redundant: false,
             owner_gone: false,
-            forgone_frames: 0,
             broken: BTreeMap::new(),
         }
     }
@@ -195,9 +193,6 @@ impl<P> Retention<P> {
             let connected = current.connected;
             self.aligned = ack.aligned && connected;
             self.redundant = ack.redundant && connected;
-            if self.redundant {
-                self.forgone_frames = 0;
-            }
             self.surplus.extend(ack.unseen);
             while self.surplus.len() > self.options.entries_max {
                 self.surplus.pop_first();
@@ -287,12 +282,6 @@ impl<P> Retention<P> {
         self.bytes
     }
 
-    /// Frames that were dropped while nobody counted on them, since the standby was redundant last. A takeover without
-    /// redundancy counts them among what may be missing.
-    pub fn forgone_frames(&self) -> u64 {
-        self.forgone_frames
-    }
-
     /// Frames retained.
     pub fn retained_frames(&self) -> usize {
         self.held.iter().map(|held| held.frames.len()).sum()
@@ -312,8 +301,6 @@ impl<P> Retention<P> {
         if is_gap {
             let (through, open) = self.broken.entry(held.id).or_default();
             (*through, *open) = (index, *open + 1);
-        } else {
-            self.forgone_frames += 1;
         }
         Some(Dropped { frame, is_gap })
     }

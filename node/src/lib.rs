@@ -3,7 +3,7 @@
 //! | level | rooms |
 //! |---|---|
 //! | 0 | `model` words · `telemetry` metrics and logs · `supervise` the only spawner · `clock` · `queue` bounded in bytes · `faults` for tests |
-//! | 1 | `control` pure decisions · `feed` sockets to frames · `kafka` the fenced producer · `events` what happened |
+//! | 1 | `control` decides · `feed` sockets to frames · `kafka` fenced producer · `events` what happened · `relay_session` channels |
 //! | 2 | `raft` remembers · `pipeline` one writer actor · `relay` standby to owner |
 //! | 3 | `worker` every node: roles · `coordinator` leader only: assignments · `api` admin and HTTP |
 //! | 4 | `config` one file, one environment |
@@ -25,6 +25,7 @@ pub mod pipeline;
 pub mod queue;
 pub mod raft;
 pub mod relay;
+pub mod relay_session;
 pub mod supervise;
 pub mod telemetry;
 pub mod tools;

@@ -2,17 +2,31 @@
 //! it where somebody else's data wait for an actor. An item that alone is larger than a bound passes when nothing else
 //! waits: a queue that refused it would stand still for ever. It never drops anything.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
 };
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, TryAcquireError, mpsc};
+use tokio_stream::Stream;
 
 /// The receiver is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("nobody receives any more")]
 pub struct Closed;
+
+/// Why an item was not sent at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrySendError<T> {
+    /// There is no room for it now; here it is again.
+    Full(T),
+    /// The receiver is gone.
+    Closed,
+}
 
 /// What an item takes of the bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,15 +92,65 @@ impl<T> Sender<T> {
     /// The receiver is gone.
     pub async fn send(&self, value: T, weight: Weight) -> Result<(), Closed> {
         let room = &self.room;
-        let (items, bytes) = (permits(weight.items, room.items_max), permits(weight.bytes, room.bytes_max));
+        let (items, bytes) = room.permits(weight);
         // Items first for everybody: whoever waits for bytes waits for items that are received without its help.
         let held_items = room.items.acquire_many(items).await.map_err(|_| Closed)?;
         let held_bytes = room.bytes.acquire_many(bytes).await.map_err(|_| Closed)?;
         held_items.forget();
         held_bytes.forget();
-        room.bytes_waiting.fetch_add(weight.bytes, Ordering::Relaxed);
-        let entry = Entry { value, permits: (items, bytes), bytes: weight.bytes };
+        self.enter(value, weight)
+    }
+
+    /// Sends if there is room now.
+    ///
+    /// # Errors
+    /// There is none, or the receiver is gone.
+    pub fn try_send(&self, value: T, weight: Weight) -> Result<(), TrySendError<T>> {
+        let room = &self.room;
+        let (items, bytes) = room.permits(weight);
+        let held = room.items.try_acquire_many(items).and_then(|held| Ok((held, room.bytes.try_acquire_many(bytes)?)));
+        match held {
+            Ok((held_items, held_bytes)) => {
+                held_items.forget();
+                held_bytes.forget();
+                self.enter(value, weight).map_err(|Closed| TrySendError::Closed)
+            }
+            Err(TryAcquireError::NoPermits) => Err(TrySendError::Full(value)),
+            Err(TryAcquireError::Closed) => Err(TrySendError::Closed),
+        }
+    }
+
+    /// Waits until there is room, for whoever is the only one to send.
+    ///
+    /// # Errors
+    /// The receiver is gone.
+    pub async fn room(&self, weight: Weight) -> Result<(), Closed> {
+        let (items, bytes) = self.room.permits(weight);
+        let _items = self.room.items.acquire_many(items).await.map_err(|_| Closed)?;
+        self.room.bytes.acquire_many(bytes).await.map(drop).map_err(|_| Closed)
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.entries.is_closed()
+    }
+
+    /// Waits until the receiver is gone.
+    pub async fn closed(&self) {
+        self.entries.closed().await;
+    }
+
+    /// Its permits are taken.
+    fn enter(&self, value: T, weight: Weight) -> Result<(), Closed> {
+        self.room.bytes_waiting.fetch_add(weight.bytes, Ordering::Relaxed);
+        let entry = Entry { value, permits: self.room.permits(weight), bytes: weight.bytes };
         self.entries.send(entry).map_err(|_| Closed)
+    }
+}
+
+impl Room {
+    /// What an item takes of `items` and `bytes`: all where it is larger.
+    fn permits(&self, weight: Weight) -> (u32, u32) {
+        (permits(weight.items, self.items_max), permits(weight.bytes, self.bytes_max))
     }
 }
 
@@ -127,6 +191,15 @@ impl<T> Receiver<T> {
     }
 }
 
+impl<T> Stream for Receiver<T> {
+    type Item = T;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<T>> {
+        let this = self.get_mut();
+        this.entries.poll_recv(context).map(|entry| Some(this.taken(entry?)))
+    }
+}
+
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
         self.room.items.close();
@@ -137,7 +210,7 @@ impl<T> Drop for Receiver<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures_util::FutureExt;
+    use futures_util::{FutureExt, StreamExt};
 
     const fn weight(items: usize, bytes: usize) -> Weight {
         Weight { items, bytes }
@@ -176,6 +249,24 @@ mod tests {
         assert_eq!(sender.send(3, weight(1, 1)).now_or_never(), None, "nothing beside it");
         assert_eq!(receiver.try_recv(), Some(2));
         assert_eq!(receiver.bytes(), 0);
+    }
+
+    #[tokio::test]
+    async fn whoever_may_not_wait_gets_back_what_has_no_room() {
+        let (sender, mut receiver) = channel(2, 10);
+        assert_eq!(sender.try_send(1, weight(1, 6)), Ok(()));
+        assert_eq!(sender.try_send(2, weight(1, 5)), Err(TrySendError::Full(2)));
+        assert_eq!(sender.room(weight(1, 5)).now_or_never(), None);
+        assert_eq!(sender.room(weight(1, 4)).now_or_never(), Some(Ok(())));
+        assert_eq!(sender.try_send(3, weight(1, 0)), Ok(()), "neither has kept any permit");
+        assert_eq!(sender.try_send(4, weight(1, 0)), Err(TrySendError::Full(4)), "two items");
+        assert_eq!((receiver.next().await, receiver.next().await, receiver.bytes()), (Some(1), Some(3), 0));
+        assert_eq!(sender.try_send(5, weight(1, 99)), Ok(()), "alone");
+        assert_eq!(sender.closed().now_or_never(), None);
+        drop(receiver);
+        assert_eq!(sender.try_send(6, weight(1, 1)), Err(TrySendError::Closed));
+        assert_eq!((sender.room(weight(1, 1)).await, sender.is_closed()), (Err(Closed), true));
+        sender.closed().await;
     }
 
     #[tokio::test]

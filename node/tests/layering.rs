@@ -10,7 +10,7 @@ use std::{
 };
 
 /// Rooms of the node with their level; an import points to a strictly lower one. The table of node/src/lib.rs.
-const LEVELS: [(&str, u8); 22] = [
+const LEVELS: [(&str, u8); 23] = [
     ("model", 0),
     ("telemetry", 0),
     ("supervise", 0),
@@ -21,6 +21,7 @@ const LEVELS: [(&str, u8); 22] = [
     ("feed", 1),
     ("kafka", 1),
     ("events", 1),
+    ("relay_session", 1),
     ("raft", 2),
     ("pipeline", 2),
     ("relay", 2),

@@ -16,9 +16,10 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use twinfeed_node::{
     model::{
         ids::{ClusterId, Epoch, WriterId},
-        relay::{Offer, OwnerMessage, StandbyMessage},
+        relay::{OwnerMessage, StandbyMessage},
     },
     relay::{Owned, Registry, RelayServer, Target, keep_connected},
+    relay_session::{Offer, WAITING_BYTES_MAX, Weigh},
     supervise::{Supervisor, TaskKind},
 };
 use twinfeed_proto::internal::{
@@ -150,7 +151,9 @@ async fn standby(supervisor: &Supervisor, owner_address: String, lost: mpsc::Sen
     spawner.spawn(TaskKind::Writer, "standby", |_| async move {
         while let Some(offer) = offered.recv().await {
             if let Offer::Owner { session, .. } = &offer {
-                session.outgoing.send(StandbyMessage::Hello { incarnation: 9 }).await?;
+                let hello = StandbyMessage::Hello { incarnation: 9 };
+                let weight = hello.weight();
+                session.outgoing.send(hello, weight).await?;
             }
             sessions_in.send(offer).await?;
         }
@@ -175,4 +178,40 @@ async fn a_standby_skips_no_message_of_its_owner() {
     assert_eq!(tokio::time::timeout(PATIENCE, lost.recv()).await.unwrap(), Some(1));
     // Its stream is ended or dropped, whichever the owner meets first.
     let _ = tokio::time::timeout(PATIENCE, gone).await.expect("the owner sees the end");
+}
+
+/// Thirty-two of them would wait if messages were counted.
+#[tokio::test]
+async fn what_waits_for_a_slow_writer_is_bounded_in_bytes() {
+    const MESSAGE_BYTES: usize = 1 << 20;
+    const MESSAGES: u64 = 24;
+    let supervisor = Supervisor::default();
+    let registry = Registry::default();
+    let (offers, mut offered) = mpsc::channel(1);
+    registry.put(writer(), Owned { epoch: EPOCH, standby: Some(2), offers });
+    let relay = RelayServer { accepts: Arc::new(|_| Ok(())), registry, spawner: supervisor.spawner() };
+    let address = serve(&supervisor, relay).await;
+    let (out, outbound) = mpsc::channel(MESSAGES as usize + 1);
+    let envelope = Envelope { cluster_id: "c".into(), to_node: 1, from_node: 2 };
+    let hello = StandbyHello { envelope: Some(envelope), writer: "trades".into(), epoch: EPOCH.0, incarnation: 9 };
+    out.send(wire::StandbyMessage { kind: Some(Kind::Hello(hello)) }).await.unwrap();
+    for first_index in 0..MESSAGES {
+        let frame = wire::RelayedFrame { payload: vec![b'x'; MESSAGE_BYTES].into(), binary: false, received_at_ns: 0 };
+        let batch = wire::FrameBatch { subscription: 1, first_index, frames: vec![frame] };
+        out.send(wire::StandbyMessage { kind: Some(Kind::Frames(batch)) }).await.unwrap();
+    }
+    let mut client = RelayServiceClient::connect(format!("http://{address}")).await.unwrap();
+    let _inbound = client.relay(ReceiverStream::new(outbound)).await.unwrap();
+    let Some(Offer::Standby { mut session, .. }) = offered.recv().await else { panic!("a session is offered") };
+    // As many as there is room for.
+    while session.incoming.bytes() + MESSAGE_BYTES + 1024 < WAITING_BYTES_MAX {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // What more would come is on its way.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(session.incoming.bytes() <= WAITING_BYTES_MAX, "{} bytes wait", session.incoming.bytes());
+    for expected in 0..MESSAGES {
+        let next = tokio::time::timeout(PATIENCE, session.incoming.recv()).await.unwrap();
+        assert!(matches!(next, Some(StandbyMessage::Frames { first_index, .. }) if first_index == expected));
+    }
 }

@@ -6,10 +6,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use twinfeed_chaos::harness::{Cluster, ClusterOptions, Feed, FeedOptions, Kafka, KafkaOptions, let_pass, wait_for};
+use twinfeed_chaos::harness::{
+    Cluster, ClusterOptions, Feed, FeedOptions, Kafka, KafkaOptions, let_pass, metric, wait_for,
+};
 use twinfeed_proto::admin::{ConnectorState, ConnectorStatus};
 
-use super::watch::Watch;
+use super::{stranger, watch::Watch};
 
 pub(super) const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// One that a machine's moment of weakness cannot make a backlog of a hundred a second of.
@@ -19,6 +21,8 @@ const SIZE_BYTES: u64 = 2_500;
 /// Two lines for each connector of the feed, and what subscribes but one.
 const PATHS: &str = "a,b,c,d,e";
 const STEP_MAX: Duration = Duration::from_secs(40);
+/// Dozens of commits, one of which tells an owner that it is none.
+const NOTICED: Duration = Duration::from_millis(400);
 /// Smallest buffer that can be configured.
 pub(super) const BUFFER_BYTES_MIN: &str = "1048576";
 
@@ -145,6 +149,25 @@ impl House {
             self.cluster.wait_redundant(PRICES)?;
         }
         Ok(())
+    }
+
+    /// A stranger takes a connector's place at Kafka, and its owner has been refused and has taken it back. Kafka does not call it
+    /// a refusal when it comes in the middle of a commit, so it may take more than one.
+    pub(super) fn fence(&self, name: &str) -> Result<()> {
+        let id = format!("twinfeed.{}.{name}", self.cluster.admin.status()?.cluster_id);
+        let before = self.fenced()?;
+        wait_for("a producer to be refused", STEP_MAX, || {
+            stranger::take(self.kafka.bootstrap(), &id).ok()?;
+            let_pass(NOTICED);
+            self.fenced().ok().filter(|&now| now > before).map(drop)
+        })?;
+        self.well()
+    }
+
+    /// How often Kafka has refused the producer of any connector.
+    fn fenced(&self) -> Result<f64> {
+        let nodes = self.cluster.nodes.iter();
+        nodes.map(|node| Ok(metric(&node.http, "twinfeed_producer_fenced_total")?.iter().sum::<f64>())).sum()
     }
 
     /// kill -9, and the others have noticed.

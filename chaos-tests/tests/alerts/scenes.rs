@@ -44,10 +44,6 @@ fn nothing(_: &mut House) -> Result<()> {
     Ok(())
 }
 
-/// No scene makes these fire: a node counts a refusal only where it asks again who the owner is and hears that it is another
-/// one, and most of the time the log has told it before.
-pub(super) const NEVER_BROUGHT_ABOUT: &[&str] = &["ProducerFenced"];
-
 pub(super) const ALL: &[Scene] = &[
     scene("everything-is-well", nothing, QUIET),
     scene("roles-change-as-planned", roles_change, QUIET),
@@ -74,6 +70,7 @@ pub(super) const ALL: &[Scene] = &[
     Scene { mend: topicless_is_deleted, ..scene("connectors-that-have-failed", failed, FAILED) },
     Scene { prepare: bulk, mend: thaw, ..scene("kafka-hangs", kafka_hangs, HANGING) },
     Scene { watched: 0, lasting: 8, ..scene("commits-are-slow", slow_commits, SLOW) },
+    scene("a-stranger-writes-in-its-place", fence_twice, FENCED),
     scene("leaders-hang-again-and-again", hang_often, FLAPPING),
     Scene { prepare: only_prices, mend: House::revive, ..scene("no-majority", two_down, NO_MAJORITY) },
 ];
@@ -190,6 +187,7 @@ const SLOW: Expected = Expected {
     late: &["HighProcessingLatency lone", "HighProcessingLatency narrow", "HighProcessingLatency prices"],
     passing: &[],
 };
+const FENCED: Expected = Expected { soon: &["ProducerFenced prices"], ..QUIET };
 const FLAPPING: Expected = Expected {
     soon: &["RaftLeaderFlapping"],
     late: &["RaftLeaderFlapping"],
@@ -349,6 +347,12 @@ fn slow_commits(house: &mut House) -> Result<()> {
         let_pass(Duration::from_millis(1_100));
     }
     Ok(())
+}
+
+/// Once is no more than a takeover brings.
+fn fence_twice(house: &mut House) -> Result<()> {
+    house.fence(PRICES)?;
+    house.fence(PRICES)
 }
 
 /// Long enough for another to lead and to own.

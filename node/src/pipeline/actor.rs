@@ -28,10 +28,11 @@ use crate::{
     kafka::{self, FencedProducer},
     model::{
         frame::FeedEvent,
-        relay::{Offer, OwnerMessage},
+        relay::OwnerMessage,
         report::{Role, SubscriptionReport, WriterReport},
     },
     queue,
+    relay_session::Offer,
     supervise::TaskKind,
 };
 
@@ -51,8 +52,6 @@ pub(super) struct Actor {
     /// The own subscription, once it runs.
     feed: Option<feed::SessionHandle>,
     relay: Option<Relay>,
-    /// The session has no room for what the writer has to say.
-    relay_full: bool,
     warm: Option<Warm>,
     producer: Option<FencedProducer>,
     opening: Pending<Result<opening::Opened, opening::Error>>,
@@ -84,7 +83,6 @@ impl Actor {
             cancel,
             feed: None,
             relay: None,
-            relay_full: false,
             warm: None,
             producer: None,
             opening: None,
@@ -128,9 +126,9 @@ impl Actor {
                 reached = poll(&mut self.asking) => self.step(Input::KafkaAnswered(reached)),
                 () = sleep_until(cut_at) => self.step(Input::Cut),
                 _ = look.tick() => self.look(&feed_status, feed.bytes()),
-                traffic = traffic(&mut feed, &mut self.relay, self.relay_full) => self.carry(traffic),
+                traffic = traffic(&mut feed, &mut self.relay) => self.carry(traffic),
             }
-            self.relay_full = speak(&self.relay, &mut self.writer);
+            speak(&mut self.relay, &mut self.writer);
         }
         // The feed's farewell takes what its server leaves it; the batch in flight does not wait for that.
         let feed = self.feed.take();
@@ -227,11 +225,11 @@ impl Actor {
     fn offered(&mut self, offer: Offer) {
         match offer {
             Offer::Standby { session, epoch, node, incarnation } if self.writer.welcomes_standby(epoch) => {
-                self.relay = Some(Relay::WithStandby(session));
+                self.relay = Some(Relay::with_standby(session));
                 self.step(Input::StandbyConnected { node, incarnation });
             }
             Offer::Owner { session, epoch } if self.writer.welcomes_owner(epoch) => {
-                self.relay = Some(Relay::WithOwner { session, stood: false });
+                self.relay = Some(Relay::with_owner(session));
                 self.step(Input::OwnerConnected);
             }
             Offer::Standby { .. } | Offer::Owner { .. } => {}
@@ -306,10 +304,10 @@ impl Actor {
 }
 
 /// Whichever line brings something first; where both have something, either may be it.
-async fn traffic(feed: &mut queue::Receiver<FeedEvent>, relay: &mut Option<Relay>, full: bool) -> Traffic {
+async fn traffic(feed: &mut queue::Receiver<FeedEvent>, relay: &mut Option<Relay>) -> Traffic {
     tokio::select! {
         Some(event) = feed.recv() => Traffic::Fed(event),
-        relayed = hear(relay, full) => Traffic::Relayed(relayed),
+        relayed = hear(relay) => Traffic::Relayed(relayed),
     }
 }
 

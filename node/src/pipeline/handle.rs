@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{Role, actor::Actor, options::Options};
-use crate::model::{relay::Offer, report::WriterReport};
+use crate::{model::report::WriterReport, relay_session::Offer};
 
 /// Roles and relay sessions waiting for the actor.
 const COMMANDS_MAX: usize = 64;

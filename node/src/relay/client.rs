@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio_stream::{StreamExt, wrappers::ReceiverStream};
+use tokio_stream::StreamExt;
 use tonic::transport::{Channel, Endpoint};
 use twinfeed_proto::internal::{self as wire, Envelope, relay_service_client::RelayServiceClient};
 
-use super::{SESSION_MESSAGES_MAX, convert};
-use crate::model::{
-    ids::{ClusterId, Epoch, NodeId, WriterId},
-    relay::{Offer, OwnerMessage, Session},
+use super::convert;
+use crate::{
+    model::ids::{ClusterId, Epoch, NodeId, WriterId},
+    relay_session::{Offer, Session, Weigh, direction},
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -66,15 +66,15 @@ async fn session(target: &Target, offers: &mpsc::Sender<Offer>) -> Result<String
     let mut client = RelayServiceClient::new(channel)
         .max_decoding_message_size(target.message_bytes_max)
         .max_encoding_message_size(target.message_bytes_max);
-    let (outgoing, from_writer) = mpsc::channel(SESSION_MESSAGES_MAX);
-    let (to_writer, incoming) = mpsc::channel::<OwnerMessage>(SESSION_MESSAGES_MAX);
+    let (outgoing, from_writer) = direction();
+    let (to_writer, incoming) = direction();
     let session = Session { incoming, outgoing };
     if offers.send(Offer::Owner { session, epoch: target.epoch }).await.is_err() {
         return Ok(WRITER_ENDED.to_owned());
     }
     let (writer, epoch) = (target.writer.0.clone(), target.epoch.0);
     let envelope = Envelope { cluster_id: target.cluster.0.clone(), to_node: target.owner, from_node: target.me };
-    let outbound = ReceiverStream::new(from_writer).map(move |message| {
+    let outbound = from_writer.map(move |message| {
         convert::standby_to_wire(message, |incarnation| wire::StandbyHello {
             envelope: Some(envelope.clone()),
             writer: writer.clone(),
@@ -97,7 +97,8 @@ async fn session(target: &Target, offers: &mpsc::Sender<Offer>) -> Result<String
         let Some(message) = convert::owner_from_wire(message) else {
             return Ok(format!("message {number} of the owner is {}", super::UNKNOWN_KIND));
         };
-        if to_writer.send(message).await.is_err() {
+        let weight = message.weight();
+        if to_writer.send(message, weight).await.is_err() {
             return Ok(WRITER_ENDED.to_owned());
         }
     }

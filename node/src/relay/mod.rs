@@ -26,9 +26,6 @@ fn reason(status: &tonic::Status) -> String {
     text
 }
 
-/// Relay messages waiting in each direction of a session, at either end: 16 MiB of them, as a message has 512 KiB or one frame.
-/// The writer keeps what does not fit.
-const SESSION_MESSAGES_MAX: usize = 32;
 /// What a relay message holds besides its largest frame: further frames, resolved positions, framing. A connector whose
 /// frames do not fit `limits.internal_message_bytes_max` with it is refused.
 pub const OVERHEAD_BYTES_MAX: usize = 4 * 1024 * 1024;

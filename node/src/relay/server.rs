@@ -13,12 +13,14 @@ use twinfeed_proto::internal::{
     self as wire, Envelope, StandbyHello, relay_service_server::RelayService, standby_message::Kind,
 };
 
-use super::{SESSION_MESSAGES_MAX, convert};
+use super::convert;
 use crate::{
     model::{
         ids::{Epoch, NodeId, WriterId},
-        relay::{Offer, Session, StandbyMessage},
+        relay::StandbyMessage,
     },
+    queue,
+    relay_session::{Offer, Session, Weigh, direction},
     supervise::{Spawner, TaskKind},
 };
 
@@ -96,8 +98,8 @@ impl RelayService for RelayServer {
                 "this node does not own writer `{writer}` at epoch {epoch} with node {node} as its standby; try again"
             ))
         })?;
-        let (to_writer, incoming) = mpsc::channel(SESSION_MESSAGES_MAX);
-        let (outgoing, from_writer) = mpsc::channel(SESSION_MESSAGES_MAX);
+        let (to_writer, incoming) = direction();
+        let (outgoing, from_writer) = direction();
         let session = Session { incoming, outgoing };
         offers
             .send(Offer::Standby { session, epoch, node, incarnation: hello.incarnation })
@@ -123,7 +125,7 @@ impl RelayService for RelayServer {
             }
             Ok(())
         });
-        let outbound = ReceiverStream::new(from_writer).map(|message| Ok(convert::owner_to_wire(message)));
+        let outbound = from_writer.map(|message| Ok(convert::owner_to_wire(message)));
         // The writer lets go of a session whose messages have ended; then the standby hears why.
         Ok(Response::new(Box::pin(outbound.chain(ReceiverStream::new(refusal)))))
     }
@@ -153,7 +155,7 @@ async fn first_hello(inbound: &mut Streaming<wire::StandbyMessage>) -> Result<St
 /// is for the standby, too.
 async fn pump(
     mut inbound: Streaming<wire::StandbyMessage>,
-    to_writer: mpsc::Sender<StandbyMessage>,
+    to_writer: queue::Sender<StandbyMessage>,
 ) -> Result<&'static str, Status> {
     loop {
         let message = tokio::select! {
@@ -163,7 +165,8 @@ async fn pump(
         let Some(message) = message else { return Ok("the standby has ended it") };
         let message = convert::standby_from_wire(message)
             .ok_or_else(|| Status::unimplemented(format!("a message of the standby is {}", super::UNKNOWN_KIND)))?;
-        if to_writer.send(message).await.is_err() {
+        let weight = message.weight();
+        if to_writer.send(message, weight).await.is_err() {
             return Ok("this node's writer has ended it");
         }
     }

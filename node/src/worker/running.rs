@@ -6,11 +6,11 @@ use crate::{
     control::RoleSpec,
     model::{
         ids::{NodeId, WriterId},
-        relay::Offer,
         report::{Role, WriterReport},
     },
     pipeline::{self, WriterHandle},
     relay,
+    relay_session::Offer,
     supervise::{Spawner, TaskHandle, TaskKind},
 };
 

@@ -20,10 +20,11 @@ use twinfeed_node::{
     kafka::{self, Target, TopicCreation},
     model::{
         ids::{ClusterId, Epoch, WriterId},
-        relay::{Offer, Session, StandbyMessage},
+        relay::StandbyMessage,
         spec::ConnectorSpec,
     },
     pipeline::{self, Options, Role, WriterHandle},
+    relay_session::{Offer, Session, Weigh, direction},
     supervise::{Spawner, Supervisor, TaskHandle, TaskKind},
 };
 use twinfeed_writer::Settings;
@@ -188,20 +189,21 @@ impl Twins {
 }
 
 async fn session(owner: &mpsc::Sender<Offer>, standby: &mpsc::Sender<Offer>, epoch: Epoch) {
-    let (to_owner, mut from_standby) = mpsc::channel(64);
-    let (to_standby, incoming) = mpsc::channel(64);
+    let (to_owner, mut from_standby) = direction();
+    let (to_standby, incoming) = direction();
     let offered = Offer::Owner { session: Session { incoming, outgoing: to_owner }, epoch };
     if standby.send(offered).await.is_err() {
         return;
     }
     let Some(StandbyMessage::Hello { incarnation }) = from_standby.recv().await else { return };
-    let (forward, incoming) = mpsc::channel(64);
+    let (forward, incoming) = direction();
     let session = Session { incoming, outgoing: to_standby };
     if owner.send(Offer::Standby { session, epoch, node: 2, incarnation }).await.is_err() {
         return;
     }
     while let Some(message) = from_standby.recv().await {
-        if forward.send(message).await.is_err() {
+        let weight = message.weight();
+        if forward.send(message, weight).await.is_err() {
             return;
         }
     }

@@ -6,9 +6,12 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use twinfeed_dedup::{Fingerprint, RecordId, Resolved, ToStandby};
+use twinfeed_dedup::ToStandby;
 
-use crate::{port::Offsets, relay::OwnerMessage};
+use crate::{
+    port::Offsets,
+    relay::{OwnerMessage, merge_bytes},
+};
 
 /// Unconfirmed messages a standby may be behind before the owner gives it up (100 a second are usual), and what they may weigh:
 /// an ack of a large batch names every frame of it.
@@ -37,7 +40,7 @@ impl Outbox {
     /// Queues a message with the offsets that Kafka had confirmed when it was made.
     pub(crate) fn push(&mut self, body: ToStandby, committed: Arc<Offsets>) {
         self.next_number += 1;
-        self.bytes += weight(&body);
+        self.bytes += merge_bytes(&body);
         self.unconfirmed.push_back(Message { number: self.next_number, committed, body });
     }
 
@@ -49,7 +52,7 @@ impl Outbox {
     /// The standby has received every message up to `number`.
     pub(crate) fn confirm(&mut self, number: u64) {
         while let Some(message) = self.unconfirmed.pop_front_if(|message| message.number <= number) {
-            self.bytes -= weight(&message.body);
+            self.bytes -= merge_bytes(&message.body);
             self.sent = self.sent.saturating_sub(1);
         }
     }
@@ -68,16 +71,6 @@ impl Outbox {
     /// The standby does not confirm any more; its copy of the protocol's state is lost.
     pub(crate) fn overflowed(&self) -> bool {
         self.unconfirmed.len() > UNCONFIRMED_MAX || self.bytes > UNCONFIRMED_BYTES_MAX
-    }
-}
-
-/// Heap bytes of a message, without what the allocator adds.
-fn weight(body: &ToStandby) -> usize {
-    match body {
-        ToStandby::Surplus { snapshot, .. } => snapshot.len(),
-        ToStandby::Ack(ack) => {
-            ack.unseen.len() * size_of::<(RecordId, Fingerprint)>() + ack.resolved.len() * size_of::<Resolved>()
-        }
     }
 }
 

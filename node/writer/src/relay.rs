@@ -1,6 +1,6 @@
 //! What standby and owner say to each other over the relay, as plain values; the node carries them over gRPC.
 
-use twinfeed_dedup::ToStandby;
+use twinfeed_dedup::{Fingerprint, RecordId, Resolved, ToStandby};
 
 use crate::frame::Frame;
 
@@ -37,4 +37,35 @@ pub enum OwnerMessage {
         /// For how long its line has lacked what the owner's has delivered; 0 while it keeps up.
         behind_ms: u64,
     },
+}
+
+impl StandbyMessage {
+    /// What it takes of memory beside itself. Whoever retains its frames shares their payload.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Frames { frames, .. } => frames.iter().map(Frame::bytes).sum(),
+            Self::Hello { .. } | Self::Subscription(_) | Self::ReceivedThrough(_) | Self::AllSent { .. } => 0,
+        }
+    }
+}
+
+impl OwnerMessage {
+    /// What it takes of memory beside itself.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Welcome { next } => size_of_val(next.as_slice()),
+            Self::Merge { committed, message, .. } => size_of_val(committed.as_slice()) + merge_bytes(message),
+            Self::Question { .. } => 0,
+        }
+    }
+}
+
+/// The same for what the merge says to a standby, without what the allocator adds.
+pub(crate) fn merge_bytes(message: &ToStandby) -> usize {
+    match message {
+        ToStandby::Surplus { snapshot, .. } => snapshot.len(),
+        ToStandby::Ack(ack) => {
+            ack.unseen.len() * size_of::<(RecordId, Fingerprint)>() + ack.resolved.len() * size_of::<Resolved>()
+        }
+    }
 }
