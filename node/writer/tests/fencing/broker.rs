@@ -27,6 +27,14 @@ const REMEMBERED_BATCHES: usize = 5;
 /// Names a `transactional.id`.
 pub(crate) type TransactionalId = u64;
 
+/// A record as its header says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamped {
+    /// What the header carries for the stream's identity; 0 without a header.
+    pub(crate) stream: u64,
+    pub(crate) record: TailRecord,
+}
+
 /// Producer id and epoch, as a client carries them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Identity {
@@ -41,7 +49,7 @@ pub(crate) enum Request {
     Produce {
         who: Identity,
         first_sequence: u32,
-        records: Rc<[TailRecord]>,
+        records: Rc<[Stamped]>,
     },
     EndTxn {
         who: Identity,
@@ -49,6 +57,8 @@ pub(crate) enum Request {
     },
     /// ListOffsets, `read_committed`.
     StableOffset,
+    /// ListOffsets, `read_uncommitted`.
+    LogEnd,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +68,7 @@ pub(crate) enum Reply {
     /// Offset after the batch.
     Appended(usize),
     Stable(usize),
+    End(usize),
     Refused(Refusal),
 }
 
@@ -117,6 +128,7 @@ impl Broker {
         let handled = match request {
             Request::InitProducerId => return self.init(id),
             Request::StableOffset => return (Reply::Stable(self.stable_offset()), None),
+            Request::LogEnd => return (Reply::End(self.end_offset()), None),
             Request::AddPartition(who) => self.add_partition(id, *who),
             Request::EndTxn { who, commit } => self.end(id, *who, *commit),
             Request::Produce { who, first_sequence, records } => {
@@ -246,7 +258,7 @@ impl Broker {
     }
 
     /// What a `read_committed` reader gets from an offset on.
-    pub(crate) fn committed_from(&self, offset: usize) -> impl Iterator<Item = &TailRecord> {
+    pub(crate) fn committed_from(&self, offset: usize) -> impl Iterator<Item = &Stamped> {
         let end = self.stable_offset();
         self.partition.log[offset.min(end)..end].iter().filter_map(|entry| match entry {
             Entry::Record { record, committed: true } => Some(record),
@@ -254,17 +266,34 @@ impl Broker {
         })
     }
 
-    /// Whether this record, or this content where nobody says which record, is committed by a marker: it cannot be undone any
-    /// more, and every opened producer reads it.
-    pub(crate) fn holds(&self, record: RecordId, fingerprint: Fingerprint) -> bool {
+    /// Whether this record of a stream, or this content where nobody says which record, is committed by a marker: it cannot be
+    /// undone any more, and every opened producer reads it.
+    ///
+    /// Where other streams write, a commit that is decided is enough: behind another's open transaction nobody can see the
+    /// marker, and the answered commit counts (docs/adr/0007).
+    pub(crate) fn holds(&self, stream: u64, record: RecordId, fingerprint: Fingerprint) -> bool {
         let Partition { contents, records, .. } = &self.partition;
-        contents.contains(&fingerprint) && (record.epoch == 0 || records.contains(&record))
+        let is_closed =
+            contents.contains(&(stream, fingerprint)) && (record.epoch == 0 || records.contains(&(stream, record)));
+        is_closed || self.transactions.len() > 1 && self.has_decided(stream, record, fingerprint)
+    }
+
+    fn has_decided(&self, stream: u64, record: RecordId, fingerprint: Fingerprint) -> bool {
+        let decided = self.transactions.values().filter(|t| t.state == State::Prepared { commit: true });
+        decided.filter_map(|transaction| self.partition.producers.get(&transaction.who.producer)).any(|state| {
+            state.open.iter().any(|offset| match &self.partition.log[*offset] {
+                Entry::Record { record: Stamped { stream: of, record: found }, .. } => {
+                    (*of, found.fingerprint) == (stream, fingerprint) && (record.epoch == 0 || record == found.id)
+                }
+                Entry::Marker => false,
+            })
+        })
     }
 }
 
 #[derive(Debug)]
 enum Entry {
-    Record { record: TailRecord, committed: bool },
+    Record { record: Stamped, committed: bool },
     Marker,
 }
 
@@ -273,8 +302,8 @@ struct Partition {
     log: Vec<Entry>,
     producers: HashMap<u64, ProducerState>,
     /// What is committed by a marker.
-    contents: HashSet<Fingerprint>,
-    records: HashSet<RecordId>,
+    contents: HashSet<(u64, Fingerprint)>,
+    records: HashSet<(u64, RecordId)>,
 }
 
 /// What the partition's leader remembers of a producer id.
@@ -293,7 +322,7 @@ impl Partition {
         &mut self,
         who: Identity,
         first_sequence: u32,
-        records: &[TailRecord],
+        records: &[Stamped],
         is_verified: bool,
     ) -> Result<usize, Refusal> {
         let state = self.producers.entry(who.producer).or_default();
@@ -337,8 +366,8 @@ impl Partition {
                 && commit
             {
                 *committed = true;
-                self.contents.insert(record.fingerprint);
-                self.records.insert(record.id);
+                self.contents.insert((record.stream, record.record.fingerprint));
+                self.records.insert((record.stream, record.record.id));
             }
         }
         self.log.push(Entry::Marker);

@@ -1,4 +1,4 @@
-//! What a run leaves behind besides the topic: who delivered what, who wrote under which epoch, what the system said of itself.
+//! What a stream leaves behind besides the topic: who delivered what, who wrote under which epoch, what the system said of itself.
 //!
 //! Writers and the world write it; the verdict reads it.
 
@@ -26,13 +26,14 @@ pub(crate) struct Journal {
     pub(crate) aligned: HashSet<SubscriptionId>,
     pub(crate) writers: BTreeMap<u64, NodeId>,
     pub(crate) reports: Vec<Report>,
+    /// `subscription.gave_up`: a loss only if nobody else reads the feed to its end.
+    pub(crate) has_given_up: bool,
     pub(crate) violations: Vec<String>,
     /// I8: frames that a standby was told to release too early, and the first of them.
     pub(crate) released_early: (u64, Option<Resolved>),
     pub(crate) takeovers: u32,
     pub(crate) recoveries: u32,
     pub(crate) fenced: u32,
-    pub(crate) faults: u32,
 }
 
 impl Journal {

@@ -3,24 +3,32 @@
 //! Writers and the world put events in; only the world takes them out. It decides about no content.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use twinfeed_dedup::TailRecord;
 use twinfeed_writer::relay::{OwnerMessage, StandbyMessage};
 
 use super::agenda::Agenda;
-use super::broker::{Later, Reply, Request, TransactionalId};
+use super::broker::{Later, Reply, Request, Stamped, TransactionalId};
 use super::journal::Journal;
-use super::plan::{Blow, Step};
+use super::plan::{Blow, Manners, Step};
 use super::prng::Prng;
 use super::register::Assignment;
 
 pub(crate) type NodeId = usize;
+pub(crate) type StreamNo = usize;
 
 /// One writer actor, from its start to its end; a restart makes another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Actor {
     pub(crate) node: NodeId,
+    pub(crate) stream: StreamNo,
     pub(crate) number: u64,
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "stream {} at node {}", self.stream, self.node)
+    }
 }
 
 #[derive(Debug)]
@@ -39,13 +47,23 @@ pub(crate) enum Event {
         opening: u64,
         epoch: u64,
     },
-    Apply(NodeId, Assignment),
+    Apply(NodeId, StreamNo, Assignment),
     EndSession(u64),
     Restart(NodeId),
     Strike(NodeId, Blow),
     Recognise(NodeId),
+    /// An operator replaces a node whose line has ended for good.
+    Relieve(StreamNo),
     LeaderLooks,
     NextFault,
+}
+
+/// Where the topic ends for whoever opens it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ends {
+    pub(crate) next_offset: usize,
+    /// A record of the own stream is there, however long ago it was written.
+    pub(crate) has_written: bool,
 }
 
 #[derive(Debug)]
@@ -80,6 +98,12 @@ pub(crate) enum Input {
     },
     MeasureTail {
         opening: u64,
+        /// Where the log ended at the first look, and when that was; the tail has to be readable up to there.
+        until: Option<(usize, u64)>,
+    },
+    /// What is open in the partition does not end.
+    TailHidden {
+        opening: u64,
     },
     ReadTail {
         opening: u64,
@@ -87,13 +111,17 @@ pub(crate) enum Input {
     },
     Tail {
         opening: u64,
-        records: Vec<TailRecord>,
-        next_offset: usize,
+        records: Vec<Stamped>,
+        ends: Ends,
     },
     KafkaAnswers,
     CutBatch,
     Look,
     Connect,
+    /// The attempts of a line are used up.
+    GiveUp,
+    /// The writer looks into the inbox of its feed.
+    TakeFeed,
     Frame {
         socket: u64,
         position: usize,
@@ -136,18 +164,23 @@ struct Way {
     under_way: usize,
 }
 
+/// Where the next blow falls: on the node of this stream's writer, or on that of whoever gets there first.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ambush {
+    pub(crate) whom: Option<(NodeId, StreamNo)>,
+    pub(crate) at: Step,
+    pub(crate) blow: Blow,
+}
+
 pub(crate) struct Net {
     pub(crate) now_us: u64,
     agenda: Agenda<Event>,
     pub(crate) prng: Prng,
-    pub(crate) journal: Journal,
+    journals: Vec<Journal>,
     pub(crate) sessions: BTreeMap<u64, Session>,
-    /// Where the next blow falls: on this node, or on whoever gets there first.
-    pub(crate) ambush: Option<(Option<NodeId>, Step, Blow)>,
+    pub(crate) ambush: Option<Ambush>,
     pub(crate) kafka_answers_from_us: u64,
-    break_rate: f64,
-    /// Messages that a relay session holds in each direction.
-    relay_messages_max: usize,
+    manners: Manners,
     /// From here on connections hold, so that what is left over can be finished.
     calm_from_us: u64,
     numbers: u64,
@@ -155,18 +188,16 @@ pub(crate) struct Net {
 }
 
 impl Net {
-    pub(crate) fn new(prng: Prng, manners: (f64, usize), calm_from_us: u64, is_traced: bool) -> Self {
-        let (break_rate, relay_messages_max) = manners;
+    pub(crate) fn new(prng: Prng, manners: Manners, streams: usize, (calm_from_us, is_traced): (u64, bool)) -> Self {
         Self {
             now_us: 0,
             agenda: Agenda::default(),
             prng,
-            journal: Journal::default(),
+            journals: (0..streams).map(|_| Journal::default()).collect(),
             sessions: BTreeMap::new(),
             ambush: None,
             kafka_answers_from_us: 0,
-            break_rate,
-            relay_messages_max,
+            manners,
             calm_from_us,
             numbers: 0,
             is_traced,
@@ -188,6 +219,14 @@ impl Net {
         (at_us <= end_us).then_some(event)
     }
 
+    pub(crate) fn journal(&mut self, stream: StreamNo) -> &mut Journal {
+        &mut self.journals[stream]
+    }
+
+    pub(crate) fn journals(&self) -> &[Journal] {
+        &self.journals
+    }
+
     /// A number that nothing else has.
     pub(crate) fn number(&mut self) -> u64 {
         self.numbers += 1;
@@ -201,14 +240,14 @@ impl Net {
     }
 
     /// A writer has reached a step; a blow may be waiting there.
-    pub(crate) fn reach(&mut self, node: NodeId, step: Step) {
-        if let Some((whom, at, blow)) = self.ambush
+    pub(crate) fn reach(&mut self, by: Actor, step: Step) {
+        if let Some(Ambush { whom, at, blow }) = self.ambush
             && at == step
-            && whom.is_none_or(|whom| whom == node)
+            && whom.is_none_or(|whom| whom == (by.node, by.stream))
         {
             self.ambush = None;
-            self.say(|| format!("node {node} is ambushed at {step:?}"));
-            self.at(self.now_us, Event::Strike(node, blow));
+            self.say(|| format!("{by} is ambushed at {step:?}"));
+            self.at(self.now_us, Event::Strike(by.node, blow));
         }
     }
 
@@ -216,7 +255,7 @@ impl Net {
 
     /// A request goes out on a connection: it arrives and is answered, or the connection breaks, and then nobody knows.
     pub(crate) fn route(&mut self, by: Actor, id: TransactionalId, (object, attempt): (u64, u64), request: Request) {
-        let is_broken = self.prng.chance(self.break_rate) && self.now_us < self.calm_from_us;
+        let is_broken = self.prng.chance(self.manners.break_rate) && self.now_us < self.calm_from_us;
         let usual_us = self.prng.between_ms(0.2, 1.5);
         let arrives_us = (self.now_us + usual_us).max(self.kafka_answers_from_us);
         if !is_broken {
@@ -227,7 +266,7 @@ impl Net {
             1 => Some(arrives_us),
             _ => Some(arrives_us + self.prng.between_ms(1.0, 1_500.0)),
         };
-        self.say(|| format!("{by:?}: the connection breaks under {request:?}, arrives {arrives_us:?}"));
+        self.say(|| format!("{by}: the connection breaks under {request:?}, arrives {arrives_us:?}"));
         if let Some(arrives_us) = arrives_us {
             self.at(arrives_us, Event::Arrive { from: None, id, request });
         }
@@ -256,7 +295,7 @@ impl Net {
     pub(crate) fn has_room(&self, session: u64, by: Actor) -> bool {
         self.sessions.get(&session).is_some_and(|session| {
             let way = if session.owner == by { &session.down } else { &session.up };
-            way.under_way < self.relay_messages_max
+            way.under_way < self.manners.relay_messages_max
         })
     }
 
@@ -264,7 +303,7 @@ impl Net {
     pub(crate) fn taken(&mut self, number: u64, is_up: bool) {
         let Some(session) = self.sessions.get_mut(&number) else { return };
         let (way, sender) = if is_up { (&mut session.up, session.standby) } else { (&mut session.down, session.owner) };
-        let was_full = way.under_way >= self.relay_messages_max;
+        let was_full = way.under_way >= self.manners.relay_messages_max;
         way.under_way -= 1;
         if was_full {
             self.at(self.now_us, Event::To(sender, Input::Room { session: number }));
@@ -272,14 +311,16 @@ impl Net {
     }
 
     pub(crate) fn send_up(&mut self, session: u64, said: StandbyMessage) {
-        let at_us = self.now_us + self.prng.between_ms(0.2, 3.0);
+        let (from_ms, to_ms) = self.manners.up_ms;
+        let at_us = self.now_us + self.prng.between_ms(from_ms, to_ms);
         let Some(Session { owner, up, .. }) = self.sessions.get_mut(&session) else { return };
         let (at_us, owner) = (up.next_us(at_us), *owner);
         self.at(at_us, Event::To(owner, Input::Up { session, said }));
     }
 
     pub(crate) fn send_down(&mut self, session: u64, said: OwnerMessage) {
-        let at_us = self.now_us + self.prng.between_ms(0.2, 3.0);
+        let (from_ms, to_ms) = self.manners.down_ms;
+        let at_us = self.now_us + self.prng.between_ms(from_ms, to_ms);
         let Some(Session { standby, down, .. }) = self.sessions.get_mut(&session) else { return };
         let (at_us, standby) = (down.next_us(at_us), *standby);
         self.at(at_us, Event::To(standby, Input::Down { session, said }));

@@ -1,48 +1,13 @@
-//! What a run is made of, drawn from its seed: the feed, the network's manners, the faults, and the rule that is left out.
+//! What a run is made of, drawn from its seed: streams and feeds, the manners of network and channels, the faults.
 
 use twinfeed_dedup::Options;
 
+use super::bug::Bug;
 use super::feed::Shape;
+use super::inbox::Pace;
 use super::prng::Prng;
 
-/// A rule of the protocol that a run leaves out, to see that the simulation notices.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Bug {
-    None,
-    /// Every epoch has its own `transactional.id`, so that nobody fences anybody.
-    NoFencing,
-    /// The assignment is confirmed before the init instead of after it.
-    CheckBeforeInit,
-    /// An ack for one frame stands for all frames before it.
-    PrefixAcks,
-    /// The owner resolves a frame as soon as it has it.
-    ReleaseBeforeCommit,
-    /// A commit without an outcome counts as one.
-    UnknownIsSuccess,
-    /// A batch without an outcome is written again without a look at the tail.
-    RetryWithoutTail,
-    /// A takeover does not read what the old owner had written.
-    NoTailAtTakeover,
-    /// A standby that loses its owner takes over by itself.
-    SelfPromotion,
-    /// A producer goes on after a commit that was slow enough to hide a second attempt.
-    NoRecycle,
-    /// A message to the standby carries the offsets of a commit that its own content does not know of.
-    LateStamps,
-    /// A standby that its owner has forgotten takes the owner's new messages for old ones.
-    OldNumbers,
-    /// A commit counts when it is answered, not when its marker is in the topic.
-    AckBeforeMarker,
-    /// A new producer commits without a look whether something is open before its first records.
-    NoLookBefore,
-}
-
-impl Bug {
-    /// It shows where a marker is forgotten, and nowhere else.
-    fn is_about_markers(self) -> bool {
-        matches!(self, Self::AckBeforeMarker | Self::NoLookBefore)
-    }
-}
+pub(crate) const NODES: usize = 3;
 
 /// Epochs of a producer id in Kafka, and so few that they are exhausted within a run.
 const EPOCHS: u32 = 32_767;
@@ -87,6 +52,9 @@ pub(crate) enum Fault {
     ReplaceStandby,
     FlapOwner,
     FlapStandby,
+    /// A line is lost and its attempts are used up: it ends for good, until an operator has its node replaced.
+    GiveUpOwner,
+    GiveUpStandby,
     BreakRelay,
     /// The owner forgets its standby: frames were missing, or it has not confirmed for too long.
     ForgetStandby,
@@ -105,31 +73,75 @@ pub(crate) enum Fault {
     AmbushOpening(Step, Blow),
 }
 
-/// What every writer of a run is made with.
+/// What every writer of a node is made with.
 #[derive(Debug, Clone)]
 pub(crate) struct Means {
     pub(crate) bug: Bug,
     pub(crate) options: Options,
     pub(crate) buffer_bytes_max: usize,
+    /// How its lines are taken from; `None` without a wait.
+    pub(crate) pace: Option<Pace>,
+}
+
+/// What streams that share a topic have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// The same feed, configured several times.
+    Same,
+    /// Equal bytes at other times, as heartbeats are.
+    Alike,
+    Own,
+}
+
+/// How the world's channels behave.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Manners {
+    /// Share of the requests to Kafka whose connection breaks.
+    pub(crate) break_rate: f64,
+    /// Messages that a relay session holds in each direction.
+    pub(crate) relay_messages_max: usize,
+    /// How long a message takes from standby to owner, and back.
+    pub(crate) up_ms: (f64, f64),
+    pub(crate) down_ms: (f64, f64),
+}
+
+impl Manners {
+    fn draw(prng: &mut Prng) -> Self {
+        // With two places the slower way carries some seventy messages a second, fewer than there are batches.
+        let mut relay_ms = || if prng.chance(0.2) { (5.0, 40.0) } else { (0.2, 3.0) };
+        let (up_ms, down_ms) = (relay_ms(), relay_ms());
+        let break_rate = [0.0, 0.005, 0.02][prng.below(3)];
+        Self { break_rate, relay_messages_max: [2, 16, 256][prng.below(3)], up_ms, down_ms }
+    }
 }
 
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
+    /// Streams that share the topic, each with a writer of its own.
+    pub(crate) streams: usize,
+    pub(crate) content: Content,
+    /// Their first owners are different nodes, not one.
+    pub(crate) is_spread: bool,
+    /// Of each stream; the more there are, the slower.
     pub(crate) feed: Shape,
     /// A fifth of the frames is late by up to this much.
     pub(crate) reorder_ms: f64,
     pub(crate) faults: u32,
     /// Faults also fall while another one is being repaired. Then losses may be unavoidable, and only safety is judged.
     pub(crate) rough: bool,
-    /// Share of the requests to Kafka whose connection breaks.
-    pub(crate) break_rate: f64,
-    /// Messages that a relay session holds in each direction.
-    pub(crate) relay_messages_max: usize,
+    /// Lines may end for good.
+    pub(crate) gives_up: bool,
+    pub(crate) manners: Manners,
+    pub(crate) paces: [Option<Pace>; NODES],
     pub(crate) epoch_max: u32,
     pub(crate) expires_us: u64,
     pub(crate) bug: Bug,
     pub(crate) options: Options,
 }
+
+/// Of one stream, of two, of three: together about as many messages in about the same time.
+const MESSAGES: [usize; 3] = [700, 380, 260];
+const GAP_MS: [f64; 3] = [1.5, 2.8, 4.0];
 
 impl Plan {
     pub(crate) fn draw(bug: Bug, prng: &mut Prng) -> Self {
@@ -137,17 +149,34 @@ impl Plan {
         // With many repeats, connections that interleave differently leave a residue (docs/adr/0004).
         let reorder_ms = if repeats <= 0.3 && prng.chance(0.4) { 3.0 } else { 0.0 };
         let rough = prng.chance(0.3);
-        let break_rate = [0.0, 0.005, 0.02][prng.below(3)];
+        let mut manners = Manners::draw(prng);
         // A bug gets the weather in which it shows; the product gets all of it.
         let forgets = bug.is_about_markers();
-        let is_stormy = matches!(bug, Bug::NoRecycle | Bug::LateStamps | Bug::UnknownIsSuccess | Bug::RetryWithoutTail);
+        if bug.is_about_storms() {
+            manners.break_rate = 0.1;
+        }
+        let streams = match [1, 1, 1, 2, 2, 3][prng.below(6)] {
+            _ if forgets => 1,
+            streams if bug.is_about_streams() => streams.max(2),
+            streams => streams,
+        };
+        let content = [Content::Same, Content::Alike, Content::Own][prng.below(3)];
+        let are_slow = prng.chance(0.3);
+        let mut pace = || {
+            let pace = Pace::draw(prng);
+            Some(pace).filter(|_| are_slow || bug == Bug::FullInboxDrops)
+        };
         Self {
-            feed: Shape { messages: 700, gap_ms: 1.5, repeats },
+            streams,
+            content,
+            paces: [pace(), pace(), pace()],
+            is_spread: prng.chance(0.6),
+            feed: Shape { messages: MESSAGES[streams - 1], gap_ms: GAP_MS[streams - 1], repeats },
             reorder_ms: if bug == Bug::PrefixAcks { 10.0 } else { reorder_ms },
             faults: 1 + prng.below(if rough { 6 } else { 3 }) as u32,
             rough,
-            break_rate: if is_stormy { 0.1 } else { break_rate },
-            relay_messages_max: [2, 16, 256][prng.below(3)],
+            gives_up: prng.chance(0.3) || bug == Bug::GiveUpEndsStream,
+            manners,
             epoch_max: if forgets { EPOCHS } else { [EPOCHS_FEW, EPOCHS][prng.below(2)] },
             expires_us: [700_000, 2_000_000, 10_000_000][prng.below(3)],
             bug,
@@ -163,6 +192,9 @@ impl Plan {
         if self.bug.is_about_markers() {
             return self.draw_forgotten_marker(prng);
         }
+        if self.gives_up && prng.chance(0.25) {
+            return [Fault::GiveUpOwner, Fault::GiveUpStandby][prng.below(2)];
+        }
         match prng.below(16) {
             0 | 1 => Fault::StrikeOwner(Blow::Crash),
             2 => Fault::StrikeStandby(Blow::Crash),
@@ -175,7 +207,8 @@ impl Plan {
             9 => Fault::BreakRelay,
             10 => Fault::StallKafka { lasts_us: prng.between_ms(20.0, 900.0) },
             // What an exhausted producer id has left open, only an administrator can close (docs/adr/0007).
-            11 if self.epoch_max > EPOCHS_FEW => self.draw_forgotten_marker(prng),
+            // Behind another stream's open transaction nobody sees that one is missing, and what is lost by it is known (there).
+            11 if self.epoch_max > EPOCHS_FEW && self.streams == 1 => self.draw_forgotten_marker(prng),
             11 => Fault::BreakRelay,
             12 => Fault::ForgetStandby,
             13 | 14 => {

@@ -8,10 +8,10 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use twinfeed_dedup::TailRecord;
+use twinfeed_dedup::{Fingerprint, RecordId, SubscriptionId, TailRecord};
 
-use super::broker::{Identity, Refusal, Reply, Request, TransactionalId};
-use super::plan::Bug;
+use super::broker::{Identity, Refusal, Reply, Request, Stamped, TransactionalId};
+use super::bug::Bug;
 
 /// `retry.backoff.ms` of the node is 500, less 20 % of jitter: `HIDDEN_RETRY_MS` in `node/src/kafka/options.rs`.
 pub(crate) const HIDDEN_RETRY_US: u64 = 400_000;
@@ -24,6 +24,10 @@ const MARKER_LOOK_US: u64 = 1_000;
 const MARKER_MAX_US: u64 = 350_000;
 /// Looks of a new producer before its first commit; `CLEARS_MAX` in `node/src/kafka/client.rs`.
 const LOOKS_MAX: u32 = 3;
+/// How long what is open in the partition may take to end by itself, as other streams' transactions do; `OTHERS_MS_MAX` there.
+const OTHERS_MAX_US: u64 = 100_000;
+/// Between two looks whether it has.
+const OTHERS_LOOK_US: u64 = 5_000;
 
 #[derive(Debug)]
 pub(crate) struct Producer {
@@ -35,12 +39,14 @@ pub(crate) struct Producer {
     who: Option<Identity>,
     next_sequence: u32,
     stage: Stage,
-    batches: VecDeque<Rc<[TailRecord]>>,
-    unsent: VecDeque<Rc<[TailRecord]>>,
+    batches: VecDeque<Rc<[Stamped]>>,
+    unsent: VecDeque<Rc<[Stamped]>>,
     first_offset: usize,
     next_offset: usize,
     /// Looks left whether something is open before its records: none once nothing was, or once a commit is to show.
     looks: u32,
+    /// Up to where an abort is to close what a predecessor left open, before the tail is read.
+    closes: Option<usize>,
     bug: Bug,
 }
 
@@ -50,8 +56,17 @@ pub(crate) enum Stage {
     Ready,
     Adding,
     Producing,
+    /// Opened; where does the log end?
+    Measuring,
+    /// Is it readable up to there? What stays open may be a predecessor's, whose marker was forgotten.
+    Awaiting {
+        end: usize,
+        since_us: u64,
+    },
     /// Is something open before the first transaction?
-    Looking,
+    Looking {
+        since_us: u64,
+    },
     /// Something is: this transaction's abort closes it.
     Clearing {
         since_us: u64,
@@ -98,6 +113,7 @@ impl Producer {
             first_offset: 0,
             next_offset: 0,
             looks: if bug == Bug::NoLookBefore { 0 } else { LOOKS_MAX },
+            closes: None,
             bug,
         }
     }
@@ -107,7 +123,7 @@ impl Producer {
     }
 
     /// Begins a transaction of these batches; the first request is to be sent.
-    pub(crate) fn write(&mut self, batches: VecDeque<Rc<[TailRecord]>>) {
+    pub(crate) fn write(&mut self, batches: VecDeque<Rc<[Stamped]>>) {
         self.batches = batches;
         self.begin();
     }
@@ -128,7 +144,8 @@ impl Producer {
                 let records = Rc::clone(self.unsent.front()?);
                 Some(Request::Produce { who, first_sequence: self.next_sequence, records })
             }
-            Stage::Looking | Stage::Settling { .. } => Some(Request::StableOffset),
+            Stage::Measuring => Some(Request::LogEnd),
+            Stage::Awaiting { .. } | Stage::Looking { .. } | Stage::Settling { .. } => Some(Request::StableOffset),
             Stage::Clearing { .. } => Some(Request::EndTxn { who, commit: false }),
             Stage::Committing { .. } => Some(Request::EndTxn { who, commit: true }),
             Stage::Initialising | Stage::Ready => None,
@@ -144,9 +161,18 @@ impl Producer {
         match (self.stage, reply) {
             (_, Reply::Refused(refusal)) => self.refused(refusal),
             (Stage::Initialising, Reply::Initialised(who)) => {
-                (self.who, self.stage) = (Some(who), Stage::Ready);
-                Next::Over(Outcome::Opened)
+                self.who = Some(who);
+                if self.bug == Bug::NoLookBefore {
+                    return self.opened();
+                }
+                self.stage = Stage::Measuring;
+                Next::Send
             }
+            (Stage::Measuring, Reply::End(end)) => {
+                self.stage = Stage::Awaiting { end, since_us: now_us };
+                Next::Send
+            }
+            (Stage::Awaiting { end, since_us }, Reply::Stable(stable)) => self.awaited(end, stable, now_us - since_us),
             (Stage::Adding, Reply::Done) => {
                 self.stage = Stage::Producing;
                 Next::Send
@@ -159,11 +185,14 @@ impl Producer {
                 self.next_offset = next_offset;
                 self.next_sequence += records as u32;
                 if self.unsent.is_empty() {
-                    self.stage = if self.looks > 0 { Stage::Looking } else { Stage::Committing { since_us: now_us } };
+                    self.stage = self.delivered(now_us);
                 }
                 Next::Send
             }
-            (Stage::Looking, Reply::Stable(stable)) => {
+            (Stage::Looking { since_us }, Reply::Stable(stable)) => {
+                if stable < self.first_offset && now_us - since_us < OTHERS_MAX_US {
+                    return Next::SendAfter { delay_us: OTHERS_LOOK_US };
+                }
                 self.looks -= 1;
                 self.stage = if stable < self.first_offset {
                     Stage::Clearing { since_us: now_us }
@@ -177,7 +206,10 @@ impl Producer {
                 if now_us - since_us >= HIDDEN_RETRY_US {
                     return Next::Over(Outcome::Aborted);
                 }
-                self.begin();
+                match self.closes {
+                    Some(end) => self.stage = Stage::Awaiting { end, since_us: now_us },
+                    None => self.begin(),
+                }
                 Next::Send
             }
             (Stage::Committing { since_us }, Reply::Done) => {
@@ -200,6 +232,38 @@ impl Producer {
         }
     }
 
+    /// What comes once all records of a transaction are delivered.
+    fn delivered(&self, now_us: u64) -> Stage {
+        match self.closes {
+            Some(_) => Stage::Clearing { since_us: now_us },
+            None if self.looks > 0 => Stage::Looking { since_us: now_us },
+            None => Stage::Committing { since_us: now_us },
+        }
+    }
+
+    /// What is open is another stream's and ends by itself, or it is closed by an abort: with some record, for the marker behind
+    /// it. What is open still is looked for again before the first commit.
+    fn awaited(&mut self, end: usize, stable: usize, waited_us: u64) -> Next {
+        if stable >= end {
+            self.looks = 0;
+            return self.opened();
+        }
+        if waited_us < OTHERS_MAX_US {
+            return Next::SendAfter { delay_us: OTHERS_LOOK_US };
+        }
+        if self.closes.is_some() {
+            return self.opened();
+        }
+        self.closes = Some(end);
+        self.write(VecDeque::from([Rc::from([unnamed()])]));
+        Next::Send
+    }
+
+    fn opened(&mut self) -> Next {
+        (self.stage, self.closes) = (Stage::Ready, None);
+        Next::Over(Outcome::Opened)
+    }
+
     fn committed(&mut self, slow: bool) -> Next {
         self.stage = Stage::Ready;
         Next::Over(Outcome::Committed { next_offset: self.next_offset, slow })
@@ -219,10 +283,23 @@ impl Producer {
     pub(crate) fn cut(&self, gives_up: bool, jitter_us: u64) -> Next {
         match self.stage {
             Stage::Committing { .. } | Stage::Settling { .. } if gives_up => Next::Over(Outcome::Unknown),
-            Stage::Adding | Stage::Producing | Stage::Looking | Stage::Clearing { .. } if gives_up => {
+            Stage::Adding
+            | Stage::Producing
+            | Stage::Awaiting { .. }
+            | Stage::Looking { .. }
+            | Stage::Clearing { .. }
+                if gives_up =>
+            {
                 Next::Over(Outcome::Aborted)
             }
             _ => Next::SendAfter { delay_us: HIDDEN_RETRY_US + jitter_us },
         }
     }
+}
+
+/// A record without a header, never to be committed.
+fn unnamed() -> Stamped {
+    let id = RecordId { epoch: 0, sequence: 0 };
+    let (fingerprint, subscription) = (Fingerprint::from_u128(0), SubscriptionId(0));
+    Stamped { stream: 0, record: TailRecord { id, fingerprint, subscription, index: 0 } }
 }

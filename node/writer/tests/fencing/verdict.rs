@@ -1,24 +1,30 @@
 //! The verdict on a run: the promises, checked on the committed log by somebody who only knows what the feed sent.
 //!
-//! I1 no loss, I2 no repeat, I3 order and I8 honest ack (looked at during the run, in the world) are judged where the system itself
-//! reported nothing: its reports say that messages may be missing and a few doubled. I4 single writer and the last stable offset
-//! are judged always.
+//! Each stream is judged as if it were alone in the topic, by the records that carry its identity. I1 no loss, I2 no repeat, I3
+//! order and I8 honest ack (looked at during the run, in the world) are judged where the system itself reported nothing of that
+//! stream: its reports say that messages may be missing and a few doubled. I4 single writer and the last stable offset are judged
+//! always.
 
 use std::collections::HashMap;
 
 use twinfeed_dedup::{Fingerprint, RecordId, SubscriptionId, TailRecord};
 
-use super::broker::Broker;
+use super::broker::{Broker, Stamped};
 use super::feed::Message;
 use super::journal::Journal;
 use super::plan::Plan;
+use super::stream::Stream;
+use super::writer::identity;
 
 #[derive(Debug, Default)]
 pub(crate) struct Verdict {
     pub(crate) violations: Vec<String>,
-    /// The system reported a possible loss, so I1 and I2 were not judged.
+    /// The system reported a possible loss, so I1 and I2 were not judged, of one stream at least.
     pub(crate) is_reported: bool,
     pub(crate) is_rough: bool,
+    pub(crate) streams: u64,
+    /// Of these with a line that ended for good.
+    pub(crate) given_up: u64,
     pub(crate) records: u64,
     pub(crate) faults: u32,
     pub(crate) takeovers: u32,
@@ -29,39 +35,49 @@ pub(crate) struct Verdict {
 pub(crate) fn judge(
     plan: &Plan,
     broker: &Broker,
-    journal: &Journal,
-    feed: &[Message],
-    covered_from_us: u64,
+    (journals, streams): (&[Journal], &[Stream]),
+    faults: u32,
 ) -> Verdict {
-    let topic: Vec<TailRecord> = broker.committed_from(0).copied().collect();
-    let is_reported = !journal.reports.is_empty();
-    let mut violations = journal.violations.clone();
-    if !is_reported {
-        balance(&topic, feed, covered_from_us, &mut violations);
-        order(&topic, &mut violations);
+    let topic: Vec<Stamped> = broker.committed_from(0).copied().collect();
+    let mut verdict = Verdict { is_rough: plan.rough, faults, ..Verdict::default() };
+    for (number, (journal, stream)) in journals.iter().zip(streams).enumerate() {
+        let own = topic.iter().filter(|stamped| stamped.stream == identity(number)).map(|stamped| stamped.record);
+        let is_reported = !journal.reports.is_empty() || (journal.has_given_up && !stream.is_read_to_end);
+        let told = judge_stream(&own.collect::<Vec<TailRecord>>(), (journal, stream), is_reported);
+        verdict.is_reported |= is_reported;
+        verdict.violations.extend(told.into_iter().map(|told| format!("stream {number}: {told}")));
+        verdict.streams += 1;
+        verdict.given_up += u64::from(journal.has_given_up);
+        verdict.takeovers += journal.takeovers;
+        verdict.recoveries += journal.recoveries;
+        verdict.fenced += journal.fenced;
     }
-    single_writer(&topic, &mut violations);
-    if let (count, Some(first)) = journal.released_early
-        && !is_reported
-    {
-        violations.push(format!("I8: {count} frames released before their commit, first {first:?}"));
+    verdict.records = topic.len() as u64;
+    if topic.iter().any(|stamped| stamped.stream == 0) {
+        verdict.violations.push("a record without a stream is committed".to_owned());
     }
     // Whose marker was forgotten is closed by its producer's next transaction, which need not come: no harm, as long as nothing
     // is to be read behind it.
     let is_stuck = broker.stable_offset() != broker.end_offset();
     if is_stuck && (!broker.has_forgotten() || broker.hides_committed()) {
-        violations.push(format!("LSO: stuck at {} of {}", broker.stable_offset(), broker.end_offset()));
+        verdict.violations.push(format!("LSO: stuck at {} of {}", broker.stable_offset(), broker.end_offset()));
     }
-    Verdict {
-        violations,
-        is_reported,
-        is_rough: plan.rough,
-        records: topic.len() as u64,
-        faults: journal.faults,
-        takeovers: journal.takeovers,
-        recoveries: journal.recoveries,
-        fenced: journal.fenced,
+    verdict
+}
+
+fn judge_stream(topic: &[TailRecord], (journal, stream): (&Journal, &Stream), is_reported: bool) -> Vec<String> {
+    let mut violations = journal.violations.clone();
+    if !is_reported {
+        balance(topic, &stream.feed, stream.covered_from_us, &mut violations);
+        order(topic, &mut violations);
     }
+    single_writer(topic, &mut violations);
+    if let (count, Some(first)) = journal.released_early
+        && !is_reported
+    {
+        violations.push(format!("I8: {count} frames released before their commit, first {first:?}"));
+    }
+    violations
 }
 
 /// I1 and I2: every payload is in the topic as often as the feed sent it.
@@ -76,7 +92,9 @@ fn balance(topic: &[TailRecord], feed: &[Message], covered_from_us: u64, violati
     let lost: i64 = balance.values().filter(|rest| **rest > 0).sum();
     let doubled: i64 = balance.values().filter(|rest| **rest < 0).sum();
     if lost > 0 {
-        violations.push(format!("I1: {lost} messages lost"));
+        let is_lost = |message: &&Message| balance.get(&message.fingerprint).is_some_and(|rest| *rest > 0);
+        let sent_us = feed.iter().find(is_lost).map_or(0, |message| message.sent_us);
+        violations.push(format!("I1: {lost} messages lost, the first sent about {} ms", sent_us / 1_000));
     }
     if doubled < 0 {
         violations.push(format!("I2: {} messages too many", -doubled));

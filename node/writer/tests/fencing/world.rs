@@ -1,29 +1,29 @@
-//! The world of a run: three nodes, Kafka, Raft with a leader who may be wrong, a feed, and the faults.
+//! The world of a run: three nodes, Kafka, Raft with a leader who may be wrong, the feeds, and the faults.
 //!
 //! It takes events out of the net one by one and hands them to whom they concern; everything that is not a writer is decided here.
 
-use bytes::Bytes;
-use twinfeed_dedup::{Fingerprint, FrameKind, Resolved, ToStandby};
+mod faults;
+mod leader;
+mod lines;
+
+use twinfeed_dedup::{Resolved, ToStandby};
 use twinfeed_writer::relay::OwnerMessage;
 
 use super::broker::{Broker, Later, Request};
-use super::feed::{Message, make_feed};
-use super::net::{Actor, Event, Input, Net, NodeId, Session};
+use super::bug::Bug;
+use super::net::{Actor, Ends, Event, Input, Net, NodeId};
 use super::node::Node;
-use super::plan::{Blow, Bug, Fault, Means, Plan, Step};
+use super::plan::{Means, NODES, Plan, Step};
 use super::prng::Prng;
-use super::register::{Assignment, Register};
+use super::register::Register;
+use super::stream::Stream;
 use super::verdict::{self, Verdict};
+use super::writer::{identity, opening::HIDDEN_MAX_US};
+use leader::LOOKS_MS;
 
-const NODES: usize = 3;
-const SKEW_MS_MAX: f64 = 20.0;
-/// Time for everything under way to arrive after the feed's last message; an owner waits up to ten seconds for a standby that is
+/// Time for everything under way to arrive after the feeds' last message; an owner waits up to ten seconds for a standby that is
 /// gone before it stops to count on it.
 const AFTERMATH_US: u64 = 13_000_000;
-/// No fault falls so shortly before the feed's end: a gap is noticed, and reported, with the first frame after it.
-const QUIET_US: u64 = 200_000;
-/// How long the leader waits before it looks again.
-const LOOKS_MS: (f64, f64) = (80.0, 120.0);
 
 pub(crate) struct World {
     plan: Plan,
@@ -31,55 +31,58 @@ pub(crate) struct World {
     broker: Broker,
     register: Register,
     nodes: Vec<Node>,
-    feed: Vec<Message>,
-    payloads: Vec<Bytes>,
-    skews_us: [u64; NODES],
+    streams: Vec<Stream>,
+    faults: u32,
     faults_left: u32,
     /// The next marker is forgotten, and Kafka is silent for so long.
     forgets_for_us: Option<u64>,
-    covered_from_us: u64,
 }
 
 /// Runs the plan of a seed and judges what came of it.
 pub(crate) fn run(bug: Bug, seed: u64, is_traced: bool) -> Verdict {
     let mut prng = Prng::new(seed);
     let plan = Plan::draw(bug, &mut prng);
-    let feed = make_feed(plan.feed, &mut prng);
-    let end_us = feed.last().map_or(0, |message| message.sent_us) + AFTERMATH_US;
-    let mut world = World::new(plan, feed, prng, is_traced);
+    let streams = Stream::draw_all(&plan, &mut prng);
+    let mut world = World::new(plan, streams, prng, is_traced);
+    let end_us = world.feeds_end_us() + AFTERMATH_US;
     world.start();
     while let Some(event) = world.net.next(end_us) {
         world.handle(event);
     }
-    verdict::judge(&world.plan, &world.broker, &world.net.journal, &world.feed, world.covered_from_us)
+    verdict::judge(&world.plan, &world.broker, (world.net.journals(), &world.streams), world.faults)
 }
 
 impl World {
-    fn new(plan: Plan, feed: Vec<Message>, mut prng: Prng, is_traced: bool) -> Self {
-        let means = Means { bug: plan.bug, options: plan.options.clone(), buffer_bytes_max: 64 << 20 };
-        let (feed, payloads) = with_payloads(feed);
-        let nodes = (0..NODES).map(|id| Node::new(id, means.clone())).collect();
-        let skews_us = [0; NODES].map(|_| prng.between_ms(1.0, SKEW_MS_MAX));
-        let feed_ends_us = feed.last().map_or(0, |message| message.sent_us);
-        let net = Net::new(prng, (plan.break_rate, plan.relay_messages_max), feed_ends_us, is_traced);
+    fn new(plan: Plan, streams: Vec<Stream>, mut prng: Prng, is_traced: bool) -> Self {
+        let means = |pace| Means { bug: plan.bug, options: plan.options.clone(), buffer_bytes_max: 64 << 20, pace };
+        let nodes = (0..NODES).map(|id| Node::new(id, streams.len(), &means(plan.paces[id]))).collect();
+        let first = |stream: usize| {
+            let owner = if plan.is_spread { stream % NODES } else { 0 };
+            (owner, (owner + 1 + prng.below(NODES - 1)) % NODES)
+        };
+        let register = Register::new((0..streams.len()).map(first).collect::<Vec<_>>().into_iter());
+        let feeds_end_us = streams.iter().map(Stream::ends_us).max().unwrap_or(0);
+        let net = Net::new(prng, plan.manners, streams.len(), (feeds_end_us, is_traced));
         net.say(|| format!("{plan:?}"));
         Self {
             net,
             broker: Broker::new(plan.epoch_max),
-            register: Register::new(0, Some(1)),
+            register,
             nodes,
-            feed,
-            payloads,
-            skews_us,
+            streams,
+            faults: 0,
             faults_left: plan.faults,
             forgets_for_us: None,
-            covered_from_us: u64::MAX,
             plan,
         }
     }
 
+    fn feeds_end_us(&self) -> u64 {
+        self.streams.iter().map(Stream::ends_us).max().unwrap_or(0)
+    }
+
     fn start(&mut self) {
-        self.announce(self.register.read());
+        (0..self.streams.len()).for_each(|stream| self.announce(stream, self.register.read(stream)));
         self.net.after_ms(LOOKS_MS, Event::LeaderLooks);
         self.net.after_ms((100.0, 300.0), Event::NextFault);
     }
@@ -89,7 +92,7 @@ impl World {
             Event::To(actor, input) => self.deliver(actor, input),
             Event::Arrive { from, id, request } => {
                 let (reply, later) = self.broker.handle(id, &request);
-                self.net.say(|| format!("kafka: {request:?} -> {reply:?}"));
+                self.net.say(|| format!("kafka: {id}: {request:?} -> {reply:?}"));
                 if let Some(later) = later {
                     self.act_later(later);
                 }
@@ -109,23 +112,24 @@ impl World {
                 }
             }
             Event::ReadAssignment { by, opening, epoch } => {
-                let now = self.register.read();
+                let now = self.register.read(by.stream);
                 let holds = !self.net.prng.chance(0.02);
                 let holds = holds.then_some((now.owner, now.epoch) == (by.node, epoch));
                 self.net.after_ms((0.3, 4.0), Event::To(by, Input::Confirmed { opening, holds }));
             }
-            Event::Apply(node, assignment) => {
+            Event::Apply(node, stream, assignment) => {
                 if let Some(thaws_us) = self.frozen_until(node) {
                     // A zombie goes on at once; what it missed reaches it later.
                     let late_us = self.net.prng.between_ms(0.0, 80.0);
-                    return self.net.at(thaws_us + late_us, Event::Apply(node, assignment));
+                    return self.net.at(thaws_us + late_us, Event::Apply(node, stream, assignment));
                 }
-                self.nodes[node].apply(assignment, &mut self.net);
+                self.nodes[node].apply(stream, assignment, &mut self.net);
             }
             Event::EndSession(session) => self.net.end_session(session),
             Event::Restart(node) => self.restart(node),
             Event::Strike(node, blow) => self.strike(node, blow),
             Event::Recognise(node) => self.nodes[node].suspected = false,
+            Event::Relieve(stream) => self.relieve(stream),
             Event::LeaderLooks => self.leader_looks(),
             Event::NextFault => self.next_fault(),
         }
@@ -172,294 +176,82 @@ impl World {
                 let is_commit = matches!(request, Request::EndTxn { commit: true, .. });
                 net.route(actor, id, (object, attempt), request);
                 if is_commit {
-                    net.reach(actor.node, Step::EndTxnSent);
+                    net.reach(actor, Step::EndTxnSent);
                 }
             }
-            Input::MeasureTail { opening } => {
-                let end = self.broker.stable_offset();
-                match writer.tail_start(opening, end) {
-                    Some(from) => net.after_ms((0.5, 20.0), Event::To(actor, Input::ReadTail { opening, from })),
-                    None => writer.handle(Input::Tail { opening, records: Vec::new(), next_offset: end }, net),
-                }
-            }
+            Input::MeasureTail { opening, until } => self.measure_tail(actor, opening, until),
             Input::ReadTail { opening, from } => {
                 let records = self.broker.committed_from(from).copied().collect();
-                let next_offset = self.broker.stable_offset();
-                writer.handle(Input::Tail { opening, records, next_offset }, net);
+                let ends = self.ends(actor);
+                self.tell_tail(actor, Input::Tail { opening, records, ends });
             }
             Input::Connect => self.connect(actor),
             Input::Frame { socket, position } => self.frame(actor, socket, position),
             Input::LateFrame { socket, position } if writer.socket() == Some(socket) => {
-                writer.frame(self.payloads[position].clone(), net);
+                writer.frame(self.streams[actor.stream].payloads[position].clone(), net);
             }
             Input::LateFrame { .. } => {}
             Input::Dial => self.dial(actor),
             other => writer.handle(other, net),
         }
-        self.nodes[actor.node].after_input(&mut self.net);
+        self.nodes[actor.node].members[actor.stream].after_input(&mut self.net);
+    }
+
+    /// Where the tail ends; behind transactions of other streams nothing can be read, so it waits for them.
+    fn measure_tail(&mut self, actor: Actor, opening: u64, until: Option<(usize, u64)>) {
+        let now_us = self.net.now_us;
+        let (end, since_us) = until.unwrap_or((self.broker.end_offset(), now_us));
+        let stable = self.broker.stable_offset();
+        let Some(writer) = self.nodes[actor.node].writer_of(actor) else { return };
+        if stable < end && writer.waits_for_others() {
+            if now_us - since_us >= HIDDEN_MAX_US {
+                return self.tell_tail(actor, Input::TailHidden { opening });
+            }
+            let again = Input::MeasureTail { opening, until: Some((end, since_us)) };
+            return self.net.after_ms((1.0, 20.0), Event::To(actor, again));
+        }
+        match writer.tail_start(opening, stable) {
+            Some(from) => self.net.after_ms((0.5, 20.0), Event::To(actor, Input::ReadTail { opening, from })),
+            None => {
+                let ends = self.ends(actor);
+                self.tell_tail(actor, Input::Tail { opening, records: Vec::new(), ends });
+            }
+        }
+    }
+
+    fn ends(&self, actor: Actor) -> Ends {
+        let own = identity(actor.stream);
+        let is_own = |stream| stream == own || self.plan.bug == Bug::MixedStreams;
+        let has_written = self.broker.committed_from(0).any(|stamped| is_own(stamped.stream));
+        Ends { next_offset: self.broker.stable_offset(), has_written }
+    }
+
+    fn tell_tail(&mut self, actor: Actor, told: Input) {
+        if let Some(writer) = self.nodes[actor.node].writer_of(actor) {
+            writer.handle(told, &mut self.net);
+        }
     }
 
     /// I8: a frame may be let go of only when its content is committed in the topic. A subscription that never aligned promises
     /// nothing: the stream is at risk until the next one has, and a takeover meanwhile is reported.
     fn check_release(&mut self, actor: Actor, said: &OwnerMessage) {
         let OwnerMessage::Merge { message: ToStandby::Ack(ack), .. } = said else { return };
-        let aligned = &self.net.journal.aligned;
-        let promised = |resolved: &&Resolved| resolved.index > 0 && aligned.contains(&resolved.subscription);
-        for resolved in ack.resolved.iter().filter(promised).copied().collect::<Vec<Resolved>>() {
-            let frames = self.net.journal.frames.get(&resolved.subscription);
+        let journal = self.net.journal(actor.stream);
+        let mut early = Vec::new();
+        for resolved in ack.resolved.iter().filter(|resolved| resolved.index > 0) {
+            let frames = journal.frames.get(&resolved.subscription);
             let Some(fingerprint) = frames.and_then(|frames| frames.get(&resolved.index)) else { continue };
-            if !self.broker.holds(resolved.record, *fingerprint) {
-                self.net.say(|| format!("I8: {actor:?} is told to release {resolved:?}"));
-                let (count, first) = &mut self.net.journal.released_early;
-                *count += 1;
-                first.get_or_insert(resolved);
+            if journal.aligned.contains(&resolved.subscription)
+                && !self.broker.holds(identity(actor.stream), resolved.record, *fingerprint)
+            {
+                early.push(*resolved);
             }
         }
+        let (count, first) = &mut journal.released_early;
+        *count += early.len() as u64;
+        *first = first.or(early.first().copied());
+        early
+            .iter()
+            .for_each(|resolved: &Resolved| self.net.say(|| format!("I8: {actor} is told to release {resolved:?}")));
     }
-
-    fn connect(&mut self, actor: Actor) {
-        let socket = self.net.prng.next() | 1;
-        let first_us = self.net.now_us;
-        self.covered_from_us = self.covered_from_us.min(first_us);
-        let position = self.feed.partition_point(|message| message.sent_us < first_us);
-        if let Some(writer) = self.nodes[actor.node].writer_of(actor)
-            && writer.socket().is_none()
-        {
-            writer.connected(socket, &mut self.net);
-            self.plan_frame(actor, socket, position);
-        }
-    }
-
-    /// Frames of one connection arrive in order, unless the run reorders them.
-    fn plan_frame(&mut self, actor: Actor, socket: u64, position: usize) {
-        let Some(message) = self.feed.get(position) else { return };
-        let jitter_us = self.net.prng.exponential_ms(1.0);
-        let at_us = (message.sent_us + self.skews_us[actor.node] + jitter_us).max(self.net.now_us);
-        self.net.at(at_us, Event::To(actor, Input::Frame { socket, position }));
-    }
-
-    fn frame(&mut self, actor: Actor, socket: u64, position: usize) {
-        let is_late = self.plan.reorder_ms > 0.0 && self.net.prng.chance(0.2);
-        let Some(writer) = self.nodes[actor.node].writer_of(actor) else { return };
-        if writer.socket() != Some(socket) {
-            return;
-        }
-        if is_late {
-            let late_ms = (0.0, self.plan.reorder_ms);
-            self.net.after_ms(late_ms, Event::To(actor, Input::LateFrame { socket, position }));
-        } else {
-            writer.frame(self.payloads[position].clone(), &mut self.net);
-        }
-        self.plan_frame(actor, socket, position + 1);
-    }
-
-    /// A standby dials the owner it knows; refused, it tries again.
-    fn dial(&mut self, actor: Actor) {
-        let Some(seen) = self.nodes[actor.node].seen else { return };
-        let Some(epoch) = self.nodes[actor.node].writer_of(actor).and_then(|writer| writer.dials()) else { return };
-        let is_reachable = self.frozen_until(seen.owner).is_none();
-        let owner = &mut self.nodes[seen.owner];
-        let is_expected = is_reachable && owner.registered_standby() == Some(actor.node);
-        let accepts = owner.writer().filter(|writer| is_expected && writer.welcomes_standby(epoch));
-        let Some(owner) = accepts.map(|writer| writer.actor) else {
-            return self.net.after_ms((10.0, 40.0), Event::To(actor, Input::Dial));
-        };
-        let session = self.net.open_session(owner, actor);
-        if let Some(writer) = self.nodes[actor.node].writer_of(actor) {
-            writer.owner_connected(session, &mut self.net);
-        }
-    }
-
-    // --- the leader ------------------------------------------------------------------------------------------------
-
-    fn announce(&mut self, assignment: Assignment) {
-        self.net.say(|| format!("raft: {assignment:?}"));
-        for node in 0..NODES {
-            self.net.after_ms((0.5, 20.0), Event::Apply(node, assignment));
-        }
-    }
-
-    fn assign(&mut self, owner: NodeId, standby: Option<NodeId>) {
-        let assignment = self.register.assign(owner, standby);
-        self.announce(assignment);
-    }
-
-    fn works(&self, node: NodeId) -> bool {
-        self.nodes[node].up && !self.nodes[node].suspected
-    }
-
-    /// A standby for this owner; `last` is taken only when no other can.
-    fn pick_standby(&mut self, owner: NodeId, last: NodeId) -> Option<NodeId> {
-        let offset = self.net.prng.below(NODES);
-        let mut free = (0..NODES).map(|n| (n + offset) % NODES).filter(|n| *n != owner && self.works(*n));
-        let first = free.next()?;
-        if first == last { free.next().or(Some(first)) } else { Some(first) }
-    }
-
-    /// `control::solve` and `restarted_owners` for one writer.
-    fn leader_looks(&mut self) {
-        self.net.after_ms(LOOKS_MS, Event::LeaderLooks);
-        let Assignment { owner, standby, .. } = self.register.read();
-        let able = standby.filter(|standby| self.works(*standby));
-        let needs_epoch = self.nodes[owner].needs_epoch();
-        if self.works(owner) && !needs_epoch {
-            if able.is_none() {
-                let standby = self.pick_standby(owner, owner);
-                if standby.is_some() {
-                    self.assign(owner, standby);
-                }
-            }
-        } else if let Some(promoted) = able {
-            let standby = self.pick_standby(promoted, owner);
-            self.assign(promoted, standby);
-        } else if self.works(owner) {
-            let assignment = self.register.new_epoch();
-            self.announce(assignment);
-        } else if let Some(other) = (0..NODES).find(|node| self.works(*node)) {
-            let standby = self.pick_standby(other, owner);
-            self.assign(other, standby);
-        }
-    }
-
-    // --- faults ----------------------------------------------------------------------------------------------------
-
-    /// Owner and standby do their work, and the standby could take over without a loss.
-    fn is_whole(&mut self) -> bool {
-        let now = self.register.read();
-        let Some(standby) = now.standby else { return false };
-        let is_ready = |node: &Node, now_us| {
-            node.up && !node.suspected && node.frozen_until_us <= now_us && node.seen == Some(now)
-        };
-        let now_us = self.net.now_us;
-        let are_ready = is_ready(&self.nodes[now.owner], now_us) && is_ready(&self.nodes[standby], now_us);
-        are_ready
-            && self.net.ambush.is_none()
-            && self.forgets_for_us.is_none()
-            && self.net.kafka_answers_from_us <= now_us
-            && self.nodes[now.owner].writer().is_some_and(|writer| writer.owns(now.epoch))
-            && self.nodes[standby].writer().is_some_and(|writer| writer.stands_redundant(now.epoch))
-    }
-
-    fn next_fault(&mut self) {
-        let feed_ends_us = self.feed.last().map_or(0, |message| message.sent_us);
-        if self.faults_left == 0 || self.net.now_us + QUIET_US > feed_ends_us {
-            return;
-        }
-        let may_fall = if self.plan.rough && self.net.journal.faults > 0 {
-            self.net.prng.chance(0.3)
-        } else {
-            // Before the first alignment the standby alone may have the feed's first messages.
-            self.is_whole()
-        };
-        if !may_fall {
-            return self.net.after_ms((5.0, 15.0), Event::NextFault);
-        }
-        self.faults_left -= 1;
-        self.net.journal.faults += 1;
-        let fault = self.plan.draw_fault(&mut self.net.prng);
-        self.net.say(|| format!("fault: {fault:?}"));
-        self.inflict(fault);
-        self.net.after_ms((20.0, 300.0), Event::NextFault);
-    }
-
-    fn inflict(&mut self, fault: Fault) {
-        let Assignment { owner, standby, .. } = self.register.read();
-        match fault {
-            Fault::StrikeOwner(blow) => self.strike(owner, blow),
-            Fault::StrikeStandby(blow) => standby.into_iter().for_each(|standby| self.strike(standby, blow)),
-            Fault::Promote => self.promote(),
-            Fault::ReplaceStandby => {
-                let last = standby.unwrap_or(owner);
-                let other = self.pick_standby(owner, last);
-                self.assign(owner, other);
-            }
-            Fault::FlapOwner => self.flap(owner),
-            Fault::FlapStandby => standby.into_iter().for_each(|standby| self.flap(standby)),
-            Fault::BreakRelay => {
-                let sessions: Vec<u64> = self.net.sessions.keys().copied().collect();
-                sessions.into_iter().for_each(|session| self.net.end_session(session));
-            }
-            Fault::ForgetStandby => self.forget_standby(owner),
-            Fault::StallKafka { lasts_us } => self.net.kafka_answers_from_us = self.net.now_us + lasts_us,
-            Fault::ForgetMarker { lasts_us, blow } => {
-                self.forgets_for_us = Some(lasts_us);
-                self.net.ambush = blow.map(|(step, blow)| (Some(owner), step, blow));
-            }
-            Fault::Ambush(step, blow) => self.net.ambush = Some((Some(owner), step, blow)),
-            Fault::AmbushOpening(step, blow) => {
-                self.net.ambush = Some((standby, step, blow));
-                self.promote();
-            }
-        }
-    }
-
-    fn promote(&mut self) {
-        let Assignment { owner, standby, .. } = self.register.read();
-        if let Some(promoted) = standby.filter(|standby| self.works(*standby)) {
-            let standby = self.pick_standby(promoted, promoted);
-            self.assign(promoted, standby.or(Some(owner).filter(|owner| self.works(*owner))));
-        }
-    }
-
-    fn forget_standby(&mut self, owner: NodeId) {
-        if self.frozen_until(owner).is_none()
-            && let Some(writer) = self.nodes[owner].writer()
-        {
-            writer.forget_standby(&mut self.net);
-        }
-    }
-
-    fn flap(&mut self, node: NodeId) {
-        if self.frozen_until(node).is_none()
-            && let Some(writer) = self.nodes[node].writer().filter(|writer| writer.socket().is_some())
-        {
-            writer.disconnected(&mut self.net);
-        }
-    }
-
-    fn strike(&mut self, node: NodeId, blow: Blow) {
-        // What waits for a thaw keeps its order only if the thaw is not put off.
-        if !self.nodes[node].up || (blow != Blow::Crash && self.frozen_until(node).is_some()) {
-            return;
-        }
-        self.net.say(|| format!("node {node}: {blow:?}"));
-        match blow {
-            Blow::Crash => {
-                self.nodes[node].crash();
-                let ends = |session: &Session| session.owner.node == node || session.standby.node == node;
-                let sessions = self.net.sessions.iter().filter(|(_, session)| ends(session));
-                let broken: Vec<u64> = sessions.map(|(number, _)| *number).collect();
-                // What its kernel has sent still arrives, up to a point.
-                broken.into_iter().for_each(|session| self.net.after_ms((0.0, 3.0), Event::EndSession(session)));
-                self.net.after_ms((30.0, 800.0), Event::Restart(node));
-            }
-            Blow::Pause { lasts_us, noticed } => {
-                let thaws_us = self.net.now_us + lasts_us;
-                self.nodes[node].frozen_until_us = thaws_us;
-                if noticed {
-                    self.nodes[node].suspected = true;
-                    self.net.at(thaws_us + 20_000, Event::Recognise(node));
-                }
-            }
-        }
-    }
-
-    fn restart(&mut self, node: NodeId) {
-        let now = self.register.read();
-        self.nodes[node].up = true;
-        self.nodes[node].frozen_until_us = 0;
-        self.nodes[node].memory_starts_at = now.index;
-        self.net.after_ms((1.0, 20.0), Event::Apply(node, now));
-    }
-}
-
-/// The writer recognises a frame by its payload, so each message gets one, and the fingerprint that follows from it.
-fn with_payloads(feed: Vec<Message>) -> (Vec<Message>, Vec<Bytes>) {
-    let payload = |message: &Message| Bytes::copy_from_slice(&message.fingerprint.as_u128().to_be_bytes());
-    let payloads: Vec<Bytes> = feed.iter().map(payload).collect();
-    let named = |(message, payload): (Message, &Bytes)| Message {
-        fingerprint: Fingerprint::of(FrameKind::Text, payload),
-        ..message
-    };
-    (feed.into_iter().zip(&payloads).map(named).collect(), payloads)
 }

@@ -4,25 +4,27 @@
 //! It decides nothing by itself. Seeded bugs are lies that it tells the writer, or that it makes of what the writer says.
 
 mod lies;
-mod opening;
+mod line;
+pub(crate) mod opening;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use bytes::Bytes;
 use twinfeed_dedup::{Fingerprint, RecordId, SubscriptionId, TailRecord};
 use twinfeed_writer::event::Event as Told;
-use twinfeed_writer::frame::{EndKind, FeedEvent, Frame};
 use twinfeed_writer::record::OutRecord;
 use twinfeed_writer::relay::{OwnerMessage, StandbyMessage};
 use twinfeed_writer::report::Role;
-use twinfeed_writer::{Assigned, Committed, Epoch, Failure, Message, Now, Output, Remedy, Settings, Sight};
+use twinfeed_writer::{Assigned, Committed, Epoch, Failure, Message, Now, Output, Remedy, Settings};
 
+use super::broker::Stamped;
+use super::bug::Bug;
 use super::journal::Report;
-use super::net::{Actor, Event, Input, Net};
-use super::plan::{Bug, Means, Step};
+use super::net::{Actor, Event, Input, Net, StreamNo};
+use super::plan::{Means, Step};
 use super::producer::{Next, Outcome, Producer, Stage};
 use lies::Lies;
+use line::Line;
 use opening::Sequence;
 
 const LOOKS_MS: (f64, f64) = (50.0, 51.0);
@@ -33,7 +35,7 @@ pub(crate) struct Writer {
     core: twinfeed_writer::Writer,
     bug: Bug,
     lies: Lies,
-    socket: Option<u64>,
+    line: Line,
     session: Option<u64>,
     /// The owner has said something in this session.
     stood: bool,
@@ -48,9 +50,9 @@ pub(crate) struct Writer {
 impl Writer {
     pub(crate) fn start(actor: Actor, assigned: Assigned, means: &Means, net: &mut Net) -> Self {
         let settings = Settings {
-            connector: "c".to_owned(),
+            connector: format!("c{}", actor.stream),
             topic: "t".to_owned(),
-            stream: 1,
+            stream: identity(actor.stream),
             feeds: 2,
             node: format!("n{}", actor.node),
             revision: 1,
@@ -64,7 +66,7 @@ impl Writer {
             core: twinfeed_writer::Writer::new(settings, net.prng.next()),
             bug: means.bug,
             lies: Lies::new(means.bug),
-            socket: None,
+            line: Line::new(means.pace),
             session: None,
             stood: false,
             producer: None,
@@ -80,22 +82,19 @@ impl Writer {
         writer
     }
 
-    pub(crate) fn socket(&self) -> Option<u64> {
-        self.socket
-    }
-
     /// An owner that can write and counts on its standby, for the world's idea of a whole cluster.
     pub(crate) fn owns(&self, epoch: u64) -> bool {
         let status = self.core.merge_status();
         self.core.welcomes_standby(Epoch(epoch))
             && status.is_some_and(|status| status.own_aligned && status.redundant)
+            && self.line.is_known()
             && self.session.is_some()
             && self.producer.is_some()
     }
 
     pub(crate) fn stands_redundant(&self, epoch: u64) -> bool {
         let report = self.core.report();
-        self.core.welcomes_owner(Epoch(epoch)) && self.session.is_some() && report.redundant
+        self.core.welcomes_owner(Epoch(epoch)) && self.line.is_reported() && self.session.is_some() && report.redundant
     }
 
     pub(crate) fn welcomes_standby(&self, epoch: u64) -> bool {
@@ -109,14 +108,14 @@ impl Writer {
     }
 
     pub(crate) fn assume(&mut self, assigned: Assigned, net: &mut Net) {
-        net.say(|| format!("node {}: assumes {assigned:?}", self.actor.node));
+        net.say(|| format!("{}: assumes {assigned:?}", self.actor));
         self.step(twinfeed_writer::Input::Assume(assigned), net);
     }
 
     /// Stops for good: no more frames, and what an owner has is committed if it can be.
     pub(crate) fn drain(&mut self, net: &mut Net) {
         self.is_draining = true;
-        self.socket = None;
+        self.line.stop();
         self.sequence = None;
         if self.core.report().role == Role::Standby {
             self.end_session(net);
@@ -150,7 +149,9 @@ impl Writer {
             Output::Close => (self.sequence, self.producer, self.is_writing) = (None, None, false),
             Output::EndRelay => self.end_session(net),
             Output::Reconnect { reason } => {
-                net.journal.violations.push(format!("a line that speaks was connected anew: {reason}"));
+                net.journal(self.actor.stream)
+                    .violations
+                    .push(format!("a line that speaks was connected anew: {reason}"));
             }
             Output::AskKafka => net.after_ms((0.5, 2.0), Event::To(self.actor, Input::KafkaAnswers)),
             Output::Event(told) => self.told(&told, net),
@@ -163,20 +164,22 @@ impl Writer {
 
     /// What an operator is told is what the verdict believes.
     fn told(&self, told: &Told, net: &mut Net) {
-        net.say(|| format!("node {}: {} {}", self.actor.node, told.kind, told.message));
+        net.say(|| format!("{}: {} {}", self.actor, told.kind, told.message));
+        let journal = net.journal(self.actor.stream);
         match told.kind.as_str() {
-            "gap" => net.journal.reports.push(Report::Gap),
+            "subscription.gave_up" => journal.has_given_up = true,
+            "gap" => journal.reports.push(Report::Gap),
             "takeover.started" => {
-                net.journal.takeovers += 1;
+                journal.takeovers += 1;
                 if told.attributes["redundant"] == "false" {
-                    net.journal.reports.push(Report::TakeoverBeforeRedundancy);
+                    journal.reports.push(Report::TakeoverBeforeRedundancy);
                 }
             }
             "aligned" => {
                 let id = u64::from_str_radix(&told.attributes["subscription"], 16).expect("a subscription's name");
-                net.journal.aligned.insert(SubscriptionId(id));
+                journal.aligned.insert(SubscriptionId(id));
             }
-            "record.rejected" => net.journal.violations.push("a record was left out, though all are small".to_owned()),
+            "record.rejected" => journal.violations.push("a record was left out, though all are small".to_owned()),
             _ => {}
         }
     }
@@ -187,7 +190,7 @@ impl Writer {
             match self.core.next_message() {
                 Some(Message::ToOwner(said)) => {
                     if let StandbyMessage::Frames { subscription, first_index, frames } = &said {
-                        net.journal.sent(SubscriptionId(*subscription), *first_index, frames);
+                        net.journal(self.actor.stream).sent(SubscriptionId(*subscription), *first_index, frames);
                     }
                     net.send_up(session, said);
                 }
@@ -206,12 +209,12 @@ impl Writer {
     /// librdkafka sends a batch in one request or in several.
     fn write(&mut self, batch: &[OutRecord], net: &mut Net) {
         let Some(producer) = &mut self.producer else { return };
-        let batch: Vec<TailRecord> = batch.iter().map(tail_record).collect();
+        let batch: Vec<Stamped> = batch.iter().map(stamped).collect();
         let records = batch.len().div_ceil(1 + net.prng.below(3)).max(1);
-        producer.write(batch.chunks(records).map(Rc::from).collect::<VecDeque<Rc<[TailRecord]>>>());
+        producer.write(batch.chunks(records).map(Rc::from).collect::<VecDeque<Rc<[Stamped]>>>());
         depart(self.actor, producer, net);
         self.is_writing = true;
-        net.reach(self.actor.node, Step::Begun);
+        net.reach(self.actor, Step::Begun);
     }
 
     fn written(&mut self, outcome: Outcome, net: &mut Net) {
@@ -226,7 +229,7 @@ impl Writer {
         let failure = |text: &str, remedy| Err(Failure { text: text.to_owned(), remedy });
         let result = match outcome {
             Outcome::Committed { next_offset, slow } => {
-                net.reach(self.actor.node, Step::Committed);
+                net.reach(self.actor, Step::Committed);
                 let next_offset = next_offset as i64;
                 if let Some(session) = self.session {
                     self.lies.committed(next_offset).into_iter().for_each(|said| net.send_down(session, said));
@@ -245,12 +248,12 @@ impl Writer {
                 failure("not written", Remedy::Wait)
             }
             Outcome::Fenced => {
-                net.journal.fenced += 1;
+                net.journal(self.actor.stream).fenced += 1;
                 failure("fenced", Remedy::Fenced)
             }
             Outcome::Unknown | Outcome::Opened => failure("unknown", Remedy::Reopen),
         };
-        net.say(|| format!("node {}: written {outcome:?}", self.actor.node));
+        net.say(|| format!("{}: written {outcome:?}", self.actor));
         self.step(twinfeed_writer::Input::Written(result), net);
     }
 
@@ -283,7 +286,7 @@ impl Writer {
                         Stage::Committing { .. } => Step::Produced,
                         _ => return,
                     };
-                    net.reach(actor.node, step);
+                    net.reach(actor, step);
                 }
             }
             Next::SendAfter { delay_us } => {
@@ -318,7 +321,10 @@ impl Writer {
             }
             Input::OutOfPatience { object } => self.lose_patience(object, net),
             Input::Confirmed { opening, holds } => self.confirmed(opening, holds, net),
-            Input::Tail { opening, records, next_offset } => self.tail(opening, (records, next_offset), net),
+            Input::Tail { opening, records, ends } => self.tail(opening, (records, ends), net),
+            Input::TailHidden { opening } => self.tail_hidden(opening, net),
+            Input::TakeFeed => self.take_feed(net),
+            Input::GiveUp => self.give_up(net),
             Input::KafkaAnswers => self.step(twinfeed_writer::Input::KafkaAnswered(true), net),
             Input::CutBatch => {
                 self.is_cut_planned = false;
@@ -326,7 +332,8 @@ impl Writer {
             }
             Input::Look => {
                 net.after_ms(LOOKS_MS, Event::To(self.actor, Input::Look));
-                self.step(twinfeed_writer::Input::Look(Sight::default()), net);
+                self.step(twinfeed_writer::Input::Look(self.line.sight()), net);
+                self.line.looked();
             }
             Input::Up { session, said } => self.hear_standby(session, said, net),
             Input::Down { session, said } if self.session == Some(session) => self.hear_owner(said, net),
@@ -335,27 +342,6 @@ impl Writer {
             // The world's own, or overtaken by something newer.
             _ => {}
         }
-    }
-
-    // --- feed ------------------------------------------------------------------------------------------------------
-
-    pub(crate) fn connected(&mut self, socket: u64, net: &mut Net) {
-        self.socket = Some(socket);
-        self.step(twinfeed_writer::Input::Fed(FeedEvent::Opened { subscription: socket, connect_ms: 1 }), net);
-    }
-
-    pub(crate) fn disconnected(&mut self, net: &mut Net) {
-        let Some(subscription) = self.socket.take() else { return };
-        let reason = "the server closed the connection".to_owned();
-        self.step(twinfeed_writer::Input::Fed(FeedEvent::Closed { subscription, kind: EndKind::Closed, reason }), net);
-        net.after_ms((10.0, 120.0), Event::To(self.actor, Input::Connect));
-    }
-
-    pub(crate) fn frame(&mut self, payload: Bytes, net: &mut Net) {
-        let Some(subscription) = self.socket else { return };
-        let kind = twinfeed_writer::frame::FrameKind::Text;
-        let frames = vec![Frame { kind, payload, received_at_ns: net.now_us * 1_000 }];
-        self.step(twinfeed_writer::Input::Fed(FeedEvent::Frames { subscription, frames }), net);
     }
 
     // --- relay -----------------------------------------------------------------------------------------------------
@@ -378,6 +364,9 @@ impl Writer {
             return self.step(twinfeed_writer::Input::StandbyConnected { node, incarnation }, net);
         }
         if self.session != Some(session) || self.is_draining {
+            return;
+        }
+        if self.bug == Bug::GiveUpEndsStream && self.line.has_ended() {
             return;
         }
         self.lies.heard(&said);
@@ -421,11 +410,17 @@ fn depart(actor: Actor, producer: &mut Producer, net: &mut Net) {
     }
 }
 
-fn tail_record(record: &OutRecord) -> TailRecord {
-    TailRecord {
+/// What the header of a record carries for a stream.
+pub(super) fn identity(stream: StreamNo) -> u64 {
+    stream as u64 + 1
+}
+
+fn stamped(record: &OutRecord) -> Stamped {
+    let tail_record = TailRecord {
         id: RecordId { epoch: record.epoch, sequence: record.sequence },
         fingerprint: Fingerprint::from_u128(record.fingerprint),
         subscription: SubscriptionId(record.subscription),
         index: record.index,
-    }
+    };
+    Stamped { stream: record.stream, record: tail_record }
 }

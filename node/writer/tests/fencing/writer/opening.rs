@@ -7,13 +7,16 @@ use std::collections::BTreeMap;
 use twinfeed_dedup::TailRecord;
 use twinfeed_writer::{Failure, OpenError, Opened, Plan, Remedy, TailFrom};
 
-use super::{Bug, Writer, depart};
-use crate::fencing::net::{Event, Input, Net};
+use super::{Bug, Stamped, Writer, depart, identity};
+use crate::fencing::net::{Ends, Event, Input, Net};
 use crate::fencing::plan::Step;
-use crate::fencing::producer::{Outcome, Producer};
+use crate::fencing::producer::{Outcome, Producer, Stage};
 
 /// `QUICK_INIT_MS` and its growth in `node/src/kafka/producer.rs`; the last object waits.
 const PATIENCE_MS: [f64; 3] = [12.0, 48.0, 192.0];
+
+/// How long transactions of other streams may hide the tail; `Reader::settled` in `node/src/kafka/tail.rs`.
+pub(crate) const HIDDEN_MAX_US: u64 = 7_500_000;
 
 /// A takeover sequence under way.
 pub(super) struct Sequence {
@@ -35,7 +38,7 @@ pub(super) enum Stages {
 impl Writer {
     pub(super) fn begin_sequence(&mut self, plan: Plan, net: &mut Net) {
         if !plan.ask_first {
-            net.reach(self.actor.node, Step::Applied);
+            net.reach(self.actor, Step::Applied);
         }
         let (number, ask_first) = (net.number(), plan.ask_first);
         self.sequence = Some(Sequence { number, plan, stage: Stages::AskingFirst, producer: None, tries: 0 });
@@ -56,7 +59,11 @@ impl Writer {
     fn init(&mut self, net: &mut Net) {
         let Some(sequence) = &mut self.sequence else { return };
         sequence.stage = Stages::Initialising;
-        let id = if self.bug == Bug::NoFencing { sequence.plan.epoch.0 } else { 0 };
+        let stream = self.actor.stream as u64;
+        let id = match self.bug {
+            Bug::NoFencing => stream << 32 | sequence.plan.epoch.0,
+            _ => stream,
+        };
         let mut producer = Producer::new(id, net.number(), self.bug);
         depart(self.actor, &mut producer, net);
         if let Some(patience_ms) = PATIENCE_MS.get(sequence.tries) {
@@ -67,8 +74,9 @@ impl Writer {
     }
 
     pub(super) fn lose_patience(&mut self, object: u64, net: &mut Net) {
-        if self.is_initialising(object)
-            && let Some(sequence) = &mut self.sequence
+        let is_asking = |p: &&Producer| p.object == object && p.stage() == Stage::Initialising;
+        if let Some(sequence) = &mut self.sequence
+            && sequence.producer.as_ref().filter(is_asking).is_some()
         {
             sequence.tries += 1;
             self.init(net);
@@ -82,7 +90,7 @@ impl Writer {
     }
 
     pub(super) fn initialised(&mut self, net: &mut Net) {
-        net.reach(self.actor.node, Step::Initialised);
+        net.reach(self.actor, Step::Initialised);
         if self.bug == Bug::CheckBeforeInit || self.promoted_itself {
             self.measure_tail(net);
         } else {
@@ -101,11 +109,11 @@ impl Writer {
             (None, _) => self.fail(OpenError::Unconfirmed("no leader".to_owned()), net),
             (Some(false), _) => self.fail(OpenError::NotOwner, net),
             (Some(true), Stages::AskingFirst) => {
-                net.reach(self.actor.node, Step::Confirmed);
+                net.reach(self.actor, Step::Confirmed);
                 self.init(net);
             }
             (Some(true), _) => {
-                net.reach(self.actor.node, Step::Confirmed);
+                net.reach(self.actor, Step::Confirmed);
                 self.measure_tail(net);
             }
         }
@@ -120,7 +128,19 @@ impl Writer {
         let Some(sequence) = &mut self.sequence else { return };
         sequence.stage = Stages::ReadingTail;
         let opening = sequence.number;
-        net.after_ms((0.3, 3.0), Event::To(self.actor, Input::MeasureTail { opening }));
+        net.after_ms((0.3, 3.0), Event::To(self.actor, Input::MeasureTail { opening, until: None }));
+    }
+
+    /// Whether the tail ends where the log ends, whoever has a transaction open before that.
+    pub(crate) fn waits_for_others(&self) -> bool {
+        self.bug != Bug::TailEndsEarly
+    }
+
+    pub(super) fn tail_hidden(&mut self, opening: u64, net: &mut Net) {
+        if self.sequence.as_ref().is_some_and(|sequence| sequence.number == opening) {
+            let failure = Failure { text: "a transaction hides the tail".to_owned(), remedy: Remedy::Reopen };
+            self.fail(OpenError::Kafka(failure), net);
+        }
     }
 
     /// From where the tail has to be read, now that its end is known; `None` where there is nothing to read.
@@ -134,26 +154,31 @@ impl Writer {
         (from < end).then_some(from)
     }
 
-    pub(super) fn tail(&mut self, opening: u64, (tail, next_offset): (Vec<TailRecord>, usize), net: &mut Net) {
+    pub(super) fn tail(&mut self, opening: u64, (read, ends): (Vec<Stamped>, Ends), net: &mut Net) {
         let Some(sequence) = self.sequence.take_if(|sequence| sequence.number == opening) else { return };
-        net.reach(self.actor.node, Step::TailRead);
+        net.reach(self.actor, Step::TailRead);
         self.producer = sequence.producer;
         let recovers = self.core.merge_status().is_some();
         if recovers {
-            net.journal.recoveries += 1;
+            net.journal(self.actor.stream).recoveries += 1;
         } else {
-            net.journal.live(self.actor.node, sequence.plan.epoch.0);
+            net.journal(self.actor.stream).live(self.actor.node, sequence.plan.epoch.0);
         }
         let untold = if recovers { Bug::RetryWithoutTail } else { Bug::NoTailAtTakeover };
-        let tail = if self.bug == untold { Vec::new() } else { tail };
+        let own = identity(self.actor.stream);
+        let is_own = |stamped: &Stamped| stamped.stream == own || self.bug == Bug::MixedStreams;
+        let tail: Vec<TailRecord> = match self.bug {
+            bug if bug == untold => Vec::new(),
+            _ => read.into_iter().filter(is_own).map(|stamped| stamped.record).collect(),
+        };
         let opened = Opened {
             tail,
-            offsets: BTreeMap::from([(0, next_offset as i64)]),
-            // Some record is there, and when it was read is nobody's business here.
-            last_received_at_ms: (next_offset > 0).then_some(0),
+            offsets: BTreeMap::from([(0, ends.next_offset as i64)]),
+            // When it was read is nobody's business here.
+            last_received_at_ms: ends.has_written.then_some(0),
             payload_bytes_max: usize::MAX,
         };
         self.step(twinfeed_writer::Input::Opened(Ok(opened)), net);
-        net.reach(self.actor.node, Step::Live);
+        net.reach(self.actor, Step::Live);
     }
 }
