@@ -395,7 +395,10 @@ impl<P> Merge<P> {
         let member = self.members[Side::Standby.index()].as_ref().filter(|_| self.standby_present)?;
         let aligned = member.aligned().filter(|_| member.live);
         let is_covered = |aligned: &Aligned| aligned.redundant_from <= self.queue.committed();
-        let redundant = aligned.is_some_and(is_covered) && !self.watch.is_behind(Side::Standby);
+        // A line of the owner that may have begun before the standby's holds what nobody else has, until it has its place.
+        let may_begin_earlier =
+            self.joining(Side::Own).is_some() && aligned.is_some_and(|aligned| aligned.ring.is_whole());
+        let redundant = aligned.is_some_and(is_covered) && !may_begin_earlier && !self.watch.is_behind(Side::Standby);
         Some(Standing { subscription: member.id, aligned: aligned.is_some(), redundant })
     }
 

@@ -165,9 +165,10 @@ impl Watch {
                 (true, false) => solo.begin(at_ms),
                 (true, true) => {
                     solo.end(at_ms);
-                    if let Some(behind) = self.behind[side.index()] {
-                        found =
-                            found.or(solo.lacks(behind.since_ms).map(|(from, to)| Change::Unproven(side, from, to)));
+                    if self.behind[side.index()].is_some() {
+                        // Known to lack messages before, and all the time.
+                        let unproven = solo.lacks(at_ms, 0);
+                        found = found.or(unproven.map(|(from, to)| Change::Unproven(side, from, to)));
                     }
                 }
                 (false, _) => *solo = Solo::default(),
@@ -298,7 +299,8 @@ impl Watch {
                 (None, Verdict::Lacks(behind)) => {
                     self.behind[side.index()] = Some(behind);
                     changes.push(Change::Behind(side, behind));
-                    let unproven = self.solo[side.index()].lacks(behind.since_ms);
+                    let every_ms = now_ms.saturating_sub(behind.since_ms) / behind.lacks.max(1);
+                    let unproven = self.solo[side.index()].lacks(behind.since_ms, every_ms);
                     changes.extend(unproven.map(|(from, to)| Change::Unproven(side, from, to)));
                 }
                 (Some(behind), Verdict::KeepsUp) => {

@@ -677,6 +677,19 @@ fn a_line_that_lacks_nothing_was_a_proof_while_it_was_alone() {
     }
 }
 
+/// Three seconds of copies are proof enough: what falls silent then was whole when the other line came.
+#[test]
+fn a_line_that_falls_silent_soon_after_the_other_came_was_a_proof_too() {
+    for side in Side::BOTH {
+        let mut rig = Rig::new([0, 20]);
+        rig.run(3 * SECOND, |rig| rig.every(20, |rig| rig.trade("ticker", BOTH)));
+        rig.assert_found(side, 4_000, "silent soon", |rig| {
+            rig.every(20, |rig| rig.trade("ticker", only(side.other())));
+        });
+        assert_eq!(holes(&rig), [], "{side:?}: {:?}", rig.notices);
+    }
+}
+
 /// It is silent, or drips, from its first moment: it never finds its place, and is behind all the same.
 #[test]
 fn a_new_line_that_is_silent_again_is_behind_again() {

@@ -262,8 +262,6 @@ impl<P> Merge<P> {
     fn align(&mut self, newcomer: Newcomer<P>, cut: Cut, mut overlap: Overlap) {
         let Newcomer { side, member, joining } = newcomer;
         let subscription = member.id;
-        // Not all of what the reference lacks from before the cut can be told from copies.
-        let counts_from_ms = joining.first_ms().filter(|_| overlap.missing.is_none()).unwrap_or(self.now_ms);
         let missing = overlap.missing.take().unwrap_or_default();
         self.notify(Notice::Aligned { subscription, after_frames: joining.received() });
         let slot = self.window.open_slot(overlap.open_from_ms);
@@ -271,7 +269,8 @@ impl<P> Merge<P> {
             .close_for(slot, |ordinal, entry| entry.seen.contains(overlap.slot) && !overlap.open.contains(&ordinal));
         let compared_from = overlap.open.iter().copied().min().unwrap_or_else(|| self.window.next_ordinal());
         self.seat(side, member, slot, compared_from);
-        self.count(counts_from_ms);
+        // Not all of what the reference lacks from before the cut can be told from copies.
+        self.count(self.now_ms);
         let mut frames = joining.into_frames();
         let after_cut = frames.split_off(cut.newcomer);
         let mut skews = VecDeque::with_capacity(SKEWS_MAX);
@@ -285,6 +284,13 @@ impl<P> Merge<P> {
         }
         self.watch.usual_skew(skews.into_iter().max(), self.now_ms);
         self.replay(side, after_cut);
+        // What the reference never got is in the topic only after a commit: until then its side could not take over.
+        let found = self.queue.assigned();
+        if overlap.starts_earlier
+            && let Some(Member { stage: Stage::Aligned(aligned), .. }) = &mut self.members[side.other().index()]
+        {
+            aligned.redundant_from = aligned.redundant_from.max(found);
+        }
     }
 
     /// A newcomer's frame from before the cut: a copy, unless it is older than all that the reference ever got. Returns by how much

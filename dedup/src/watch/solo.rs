@@ -1,9 +1,14 @@
 //! Times in which one line was all there was. Whether it was whole can only be said by its twin, afterwards: a line that turns out
 //! to lack messages as soon as it is compared lacked them before, and nobody else delivered them.
 
-/// A line that lacks nothing for so long after its twin came was whole before, too; one that lacks messages later than this has
-/// begun to later. Long enough for a channel with a message every few seconds to show.
+use std::ops::RangeInclusive;
+
+/// A line that lacks nothing for so long after its twin came was whole before, too. Long enough for a channel with a message every
+/// few seconds to show.
 const PROVEN_AFTER_MS: u64 = 5_000;
+/// A line whose lack begins later than twice the usual time between the messages that it lacks had delivered some of them: it was
+/// whole before. Never sooner than this, as messages come in bursts, and never later.
+const BEGAN_WITHIN_MS: RangeInclusive<u64> = 200..=PROVEN_AFTER_MS;
 
 /// What is not proven of one line.
 #[derive(Debug, Default)]
@@ -44,9 +49,10 @@ impl Solo {
         self.past.take_if(|(_, to_ms)| through_ms >= to_ms.saturating_add(PROVEN_AFTER_MS));
     }
 
-    /// The line lacks messages since a moment: the time in which nobody delivered what it lacked, if it began before.
-    pub(crate) fn lacks(&mut self, since_ms: u64) -> Option<(u64, u64)> {
-        self.past.take().filter(|(_, to_ms)| since_ms <= to_ms.saturating_add(PROVEN_AFTER_MS))
+    /// The line lacks messages since a moment, one in `every_ms`: the time in which nobody delivered them, if it lacked them before.
+    pub(crate) fn lacks(&mut self, since_ms: u64, every_ms: u64) -> Option<(u64, u64)> {
+        let within_ms = every_ms.saturating_mul(2).clamp(*BEGAN_WITHIN_MS.start(), *BEGAN_WITHIN_MS.end());
+        self.past.take().filter(|(_, to_ms)| since_ms <= to_ms.saturating_add(within_ms))
     }
 }
 
@@ -63,8 +69,8 @@ mod tests {
         solo.proven(3_000 + PROVEN_AFTER_MS - 1);
         solo.begin(7_000);
         solo.end(9_000);
-        assert_eq!(solo.lacks(9_100), Some((1_000, 9_000)));
-        assert_eq!(solo.lacks(9_100), None, "it is told once");
+        assert_eq!(solo.lacks(9_100, 10), Some((1_000, 9_000)));
+        assert_eq!(solo.lacks(9_100, 10), None, "it is told once");
     }
 
     #[test]
@@ -73,9 +79,17 @@ mod tests {
         solo.begin(1_000);
         solo.end(3_000);
         solo.proven(3_000 + PROVEN_AFTER_MS);
-        assert_eq!(solo.lacks(9_000), None);
-        solo.begin(20_000);
-        solo.end(21_000);
-        assert_eq!(solo.lacks(21_001 + PROVEN_AFTER_MS), None, "it began to lack later");
+        assert_eq!(solo.lacks(9_000, 10), None);
+        for (since_ms, every_ms, is_told) in [
+            (21_200, 10, true),
+            (21_201, 10, false),
+            (23_000, 1_000, true),
+            (23_001, 1_000, false),
+            (26_001, 9_000, false),
+        ] {
+            solo.begin(20_000);
+            solo.end(21_000);
+            assert_eq!(solo.lacks(since_ms, every_ms).is_some(), is_told, "since {since_ms}, one in {every_ms} ms");
+        }
     }
 }

@@ -10,10 +10,6 @@ use super::{Bug, Writer};
 use crate::fencing::inbox::{Inbox, Pace};
 use crate::fencing::net::{Event, Input, Net};
 
-/// Its writer is quick until both lines of a first start are there. Where the standby's is announced before the owner's older one,
-/// what only the older one had is uncommitted while the standby counts as redundant: `Merge` trusts the first line too soon.
-const SLOW_FROM_US: u64 = 120_000;
-
 pub(crate) struct Line {
     socket: Option<u64>,
     /// Its session has ended for good.
@@ -130,7 +126,7 @@ impl Writer {
     /// The session tells something.
     fn fed(&mut self, event: FeedEvent, net: &mut Net) {
         self.line.is_reported &= matches!(event, FeedEvent::Frames { .. });
-        let Some(pace) = self.line.pace.filter(|_| net.now_us >= SLOW_FROM_US) else { return self.take(event, net) };
+        let Some(pace) = self.line.pace else { return self.take(event, net) };
         self.line.inbox.push(event);
         if !self.line.is_taking {
             self.line.is_taking = true;

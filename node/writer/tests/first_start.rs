@@ -1,0 +1,106 @@
+//! What an owner claims at the first start of a stream, when its own line is slower than its standby's but began before it.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use twinfeed_dedup::{Options, ToStandby};
+use twinfeed_writer::{
+    Assigned, Committed, Epoch, Input, Message, Now, Opened, Output, Settings, Sight, Writer,
+    frame::{FeedEvent, Frame, FrameKind},
+    relay::{OwnerMessage, StandbyMessage},
+};
+
+const EARLIER: u64 = 10;
+const BOTH: u64 = 200;
+
+fn frames(numbers: std::ops::Range<u64>) -> Vec<Frame> {
+    let frame = |n| Frame { kind: FrameKind::Text, payload: Bytes::from(format!("message {n}")), received_at_ns: 1 };
+    numbers.map(frame).collect()
+}
+
+struct Rig {
+    writer: Writer,
+    at_ms: u64,
+    outputs: Vec<Output>,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let settings = Settings {
+            connector: "c".to_owned(),
+            topic: "t".to_owned(),
+            feeds: 2,
+            stream: 1,
+            node: "n1".to_owned(),
+            revision: 1,
+            merge: Options::default(),
+            commit_interval_us: 10_000,
+            behind_ms_max: 5_000,
+            buffer_bytes_max: 1 << 20,
+        };
+        Self { writer: Writer::new(settings, 1), at_ms: 1_000, outputs: Vec::new() }
+    }
+
+    fn give(&mut self, input: Input) {
+        self.at_ms += 1;
+        let now = Now { us: self.at_ms * 1_000, wall_ns: self.at_ms * 1_000_000 };
+        self.outputs.extend(self.writer.step(input, now));
+    }
+
+    /// Writes until nothing is left; how many records.
+    fn commits(&mut self) -> usize {
+        let mut records = 0;
+        while self.writer.cut_at_us().is_some() {
+            self.at_ms += 20;
+            self.give(Input::Cut);
+            let written = self.outputs.drain(..).filter_map(|output| match output {
+                Output::Write(batch) => Some(batch.len()),
+                _ => None,
+            });
+            records += written.sum::<usize>();
+            self.give(Input::Written(Ok(Committed {
+                next_offsets: vec![(0, 1)],
+                timestamp_ms_max: 1,
+                took_us: 0,
+                settled_us: 0,
+                breather_us: 0,
+                recycle: false,
+            })));
+        }
+        records
+    }
+
+    /// What the standby is told last of whether it could take over.
+    fn says_redundant(&mut self) -> Option<bool> {
+        let mut says = None;
+        while let Some(message) = self.writer.next_message() {
+            if let Message::ToStandby(OwnerMessage::Merge { message: ToStandby::Ack(ack), .. }) = message {
+                says = Some(ack.redundant);
+            }
+        }
+        says
+    }
+}
+
+#[test]
+fn what_only_the_owners_earlier_line_had_is_in_the_topic_before_a_standby_counts_as_redundant() {
+    let mut rig = Rig::new();
+    rig.give(Input::Assume(Assigned::Owner { epoch: Epoch(1) }));
+    let (tail, offsets) = (Vec::new(), BTreeMap::new());
+    rig.give(Input::Opened(Ok(Opened { tail, offsets, last_received_at_ms: None, payload_bytes_max: 1 << 20 })));
+    rig.give(Input::StandbyConnected { node: 2, incarnation: 9 });
+    rig.give(Input::FromStandby(StandbyMessage::Subscription(Some(7))));
+    let of_both = frames(EARLIER..BOTH);
+    rig.give(Input::FromStandby(StandbyMessage::Frames { subscription: 7, first_index: 1, frames: of_both }));
+    assert_eq!(rig.commits(), (BOTH - EARLIER) as usize);
+    rig.give(Input::Fed(FeedEvent::Opened { subscription: 1, connect_ms: 1 }));
+    rig.give(Input::Fed(FeedEvent::Frames { subscription: 1, frames: frames(0..1) }));
+    rig.give(Input::Look(Sight::default()));
+    assert_eq!(rig.says_redundant(), Some(false), "nobody knows yet what else the owner's line brings");
+    rig.give(Input::Fed(FeedEvent::Frames { subscription: 1, frames: frames(1..BOTH) }));
+    rig.give(Input::Look(Sight::default()));
+    assert_ne!(rig.says_redundant(), Some(true), "the owner alone has the first messages");
+    assert_eq!(rig.commits(), EARLIER as usize);
+    rig.give(Input::Look(Sight::default()));
+    assert_eq!(rig.says_redundant(), Some(true));
+}
