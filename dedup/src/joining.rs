@@ -95,6 +95,11 @@ impl<P> Joining<P> {
         self.frames.front().map(|(arrived_ms, _)| *arrived_ms)
     }
 
+    /// When the frame at a position of the buffer arrived.
+    pub(crate) fn arrived_ms(&self, position: usize) -> u64 {
+        self.frames[position].0
+    }
+
     /// How long it has been delivering since a moment; `None` without a frame since then. A backlog that arrives at once
     /// lasts for no time.
     pub(crate) fn lasts_ms_since(&self, moment_ms: u64) -> Option<u64> {

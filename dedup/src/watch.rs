@@ -34,6 +34,8 @@ const SAMPLES_MAX: usize = 5;
 const LOOK_EVERY_MS: u64 = 50;
 /// A line without a place may be late by the span, and this much.
 const PATIENCE_MARGIN_MS: u64 = 1_000;
+/// Without the skew.
+const READ_MS_MIN: u64 = 1_000;
 /// A copy tells nothing of the skew if its node has not said for so long that it had shown all it had.
 const UNHEARD_MS_MAX: u64 = 500;
 
@@ -190,6 +192,12 @@ impl Watch {
     /// Everything that the side had read by `through_ms` has been shown.
     pub(crate) fn caught_up(&mut self, side: Side, through_ms: u64) {
         self.clocks[side.index()].caught_up(through_ms);
+    }
+
+    /// Both lines have been read for long enough since a moment to say that what one lacks of then it will not bring any more,
+    /// as far as the usual skew goes.
+    pub(crate) fn has_read_since(&self, moment_ms: u64) -> bool {
+        self.clocks.iter().all(|clock| clock.counted_since(moment_ms) >= READ_MS_MIN + self.skew.late_ms())
     }
 
     /// Whether the next look is due.

@@ -204,12 +204,16 @@ impl<P> Merge<P> {
             return Some((cut, self.overlap(aligned, cut, cut)?));
         }
         // What a subscription that has ended leaves out is of the past.
-        if self.outlook(side) != Outlook::Delivers {
+        if source != Source::Other || self.outlook(side) != Outlook::Delivers {
             return None;
         }
         let interleave = self.options.interleave_frames_max;
         let LackingCut { cut, first } =
             find_cut_of_lacking(&newcomer, &ring, interleave, |overlap| is_enough(joining, overlap))?;
+        // In a backlog, or behind a process that was frozen, what one line lacks may only not have been read yet.
+        if !self.watch.has_read_since(joining.arrived_ms(first.newcomer)) {
+            return None;
+        }
         let late = self.late(aligned, (skipped + first.ring, skipped + cut.ring), &newcomer);
         let (before, between) = (&newcomer[..first.newcomer], &newcomer[first.newcomer..cut.newcomer]);
         let known: HashSet<Fingerprint, Folding> = ring.iter().chain(before).copied().collect();
