@@ -81,6 +81,8 @@ pub(crate) struct LackingCut {
     pub(crate) cut: Cut,
     /// The first message in common, by its positions.
     pub(crate) first: Cut,
+    /// How many messages the newcomer leaves out, and how many the ring does: one of the two by far fewer.
+    pub(crate) leaves_out: [usize; 2],
 }
 
 /// Finds a cut where one of the two leaves out messages that the other has, such as a channel of several. No offset holds for
@@ -111,7 +113,7 @@ pub(crate) fn find_cut_of_lacking(
     // Nearer to the ends one side may have what is on its way to the other.
     let mine = alone(newcomer, first.newcomer + interleave..cut.newcomer.saturating_sub(interleave), ring);
     let theirs = alone(ring, first.ring + interleave..cut.ring.saturating_sub(interleave), newcomer);
-    is_lopsided(mine, theirs, of_newcomer.len()).then_some(LackingCut { cut, first })
+    is_lopsided(mine, theirs, of_newcomer.len()).then_some(LackingCut { cut, first, leaves_out: [theirs, mine] })
 }
 
 /// How many of these the other does not have at all.

@@ -54,6 +54,9 @@ pub struct Merge<P> {
     is_first: bool,
     /// When an aligned subscription last delivered: where a gap begins.
     last_aligned_frame_ms: Option<u64>,
+    /// By [`Side::index`]: it counts and says nothing, while the other one was accepted because of that. Whether it is behind or only
+    /// late is found in time; until it speaks it is no half of a redundant pair.
+    silent: [bool; 2],
     /// Frames that each subscription had delivered when the younger of the two was announced.
     met_at_frames: [u64; 2],
     /// When the window was last full before the span was over, and how long it had held its oldest entry.
@@ -81,6 +84,7 @@ impl<P> Merge<P> {
             standby_present: false,
             is_first: true,
             last_aligned_frame_ms: None,
+            silent: [false; 2],
             met_at_frames: [0; 2],
             span_cut: None,
             notices: VecDeque::new(),
@@ -137,6 +141,7 @@ impl<P> Merge<P> {
         }
         member.next_index += 1;
         member.last_frame_ms = now_ms;
+        self.silent[side.index()] = false;
         let observed = self.take_in(side, frame, now_ms);
         self.settle();
         self.retire();
@@ -258,6 +263,7 @@ impl<P> Merge<P> {
             self.count(self.now_ms);
             self.met_at_frames = Side::BOTH.map(|side| self.frames_of(side));
         }
+        self.silent[side.index()] = false;
         self.watch.forget(side);
         self.settle();
     }
@@ -390,6 +396,11 @@ impl<P> Merge<P> {
         self.ledger.resolve_after(self.queue.assigned(), resolved);
     }
 
+    /// A live line with a place that is known to lack messages, or has said nothing beside one that speaks.
+    pub(in crate::merge) fn lacks(&self, side: Side) -> bool {
+        self.watch.is_behind(side) || self.silent[side.index()]
+    }
+
     /// What an ack says of the standby's subscription; `None` if there is nobody to tell, or nothing to speak of.
     fn standing(&self) -> Option<Standing> {
         let member = self.members[Side::Standby.index()].as_ref().filter(|_| self.standby_present)?;
@@ -398,7 +409,7 @@ impl<P> Merge<P> {
         // A line of the owner that may have begun before the standby's holds what nobody else has, until it has its place.
         let may_begin_earlier =
             self.joining(Side::Own).is_some() && aligned.is_some_and(|aligned| aligned.ring.is_whole());
-        let redundant = aligned.is_some_and(is_covered) && !may_begin_earlier && !self.watch.is_behind(Side::Standby);
+        let redundant = aligned.is_some_and(is_covered) && !may_begin_earlier && !self.lacks(Side::Standby);
         Some(Standing { subscription: member.id, aligned: aligned.is_some(), redundant })
     }
 

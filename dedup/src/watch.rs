@@ -34,7 +34,7 @@ const SAMPLES_MAX: usize = 5;
 const LOOK_EVERY_MS: u64 = 50;
 /// A line without a place may be late by the span, and this much.
 const PATIENCE_MARGIN_MS: u64 = 1_000;
-/// Without the skew.
+/// What has not come by then was not only waiting to be read.
 const READ_MS_MIN: u64 = 1_000;
 /// A copy tells nothing of the skew if its node has not said for so long that it had shown all it had.
 const UNHEARD_MS_MAX: u64 = 500;
@@ -101,6 +101,8 @@ pub(crate) struct Watch {
     samples: [VecDeque<Alone>; 2],
     agreed: Agreed,
     behind: [Option<Behind>; 2],
+    /// Messages older than this are no proof that the side has caught up.
+    judged_from_ms: [u64; 2],
     solo: [Solo; 2],
     differs_since_ms: [Option<u64>; 2],
     /// The entries from `from` on are compared; those below `next` have been.
@@ -121,6 +123,7 @@ impl Watch {
             samples: Default::default(),
             agreed: Agreed::default(),
             behind: [None; 2],
+            judged_from_ms: [0; 2],
             solo: Default::default(),
             differs_since_ms: [None; 2],
             from: 0,
@@ -194,10 +197,14 @@ impl Watch {
         self.clocks[side.index()].caught_up(through_ms);
     }
 
-    /// Both lines have been read for long enough since a moment to say that what one lacks of then it will not bring any more,
-    /// as far as the usual skew goes.
+    /// Both lines have been read for long enough since a moment to say that one that has brought nothing is silent.
     pub(crate) fn has_read_since(&self, moment_ms: u64) -> bool {
-        self.clocks.iter().all(|clock| clock.counted_since(moment_ms) >= READ_MS_MIN + self.skew.late_ms())
+        self.clocks.iter().all(|clock| clock.counted_since(moment_ms) >= READ_MS_MIN)
+    }
+
+    /// The same to say that what one lacks of then it will not bring any more, as far as the usual skew goes.
+    pub(crate) fn has_matched_since(&self, moment_ms: u64) -> bool {
+        self.has_read_since(moment_ms.saturating_add(self.skew.late_ms()))
     }
 
     /// Whether the next look is due.
@@ -306,12 +313,9 @@ impl Watch {
             match (was, found) {
                 (None, Verdict::Lacks(behind)) => {
                     self.behind[side.index()] = Some(behind);
-                    changes.push(Change::Behind(side, behind));
-                    let every_ms = now_ms.saturating_sub(behind.since_ms) / behind.lacks.max(1);
-                    let unproven = self.solo[side.index()].lacks(behind.since_ms, every_ms);
-                    changes.extend(unproven.map(|(from, to)| Change::Unproven(side, from, to)));
+                    changes.extend(self.said_behind(side, behind, now_ms));
                 }
-                (Some(behind), Verdict::KeepsUp) => {
+                (Some(behind), Verdict::KeepsUp) if self.has_judged(side) => {
                     self.behind[side.index()] = None;
                     changes.push(Change::CaughtUp(side, behind));
                 }
@@ -325,6 +329,26 @@ impl Watch {
         }
         self.look_at_shares(now_ms, &mut changes);
         changes
+    }
+
+    fn has_judged(&self, side: Side) -> bool {
+        self.ripe_until_ms().is_some_and(|ripe_ms| ripe_ms >= self.judged_from_ms[side.index()])
+    }
+
+    /// The side lacks messages, as was seen before anything could be compared one by one: it is judged by what comes from now on.
+    pub(crate) fn found(&mut self, side: Side, behind: Behind, now_ms: u64) -> Vec<Change> {
+        self.judged_from_ms[side.index()] = now_ms + READ_MS_MIN;
+        if self.behind[side.index()].replace(behind).is_some() {
+            return Vec::new();
+        }
+        self.said_behind(side, behind, now_ms)
+    }
+
+    fn said_behind(&mut self, side: Side, behind: Behind, now_ms: u64) -> Vec<Change> {
+        let every_ms = now_ms.saturating_sub(behind.since_ms) / behind.lacks.max(1);
+        let unproven = self.solo[side.index()].lacks(behind.since_ms, every_ms);
+        let unproven = unproven.map(|(from_ms, to_ms)| Change::Unproven(side, from_ms, to_ms));
+        [Change::Behind(side, behind)].into_iter().chain(unproven).collect()
     }
 
     fn compare_lines(&self, side: Side) -> Verdict {

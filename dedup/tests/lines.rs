@@ -40,6 +40,7 @@ struct Rig {
     written: u64,
     notices: Vec<(u64, Notice)>,
     acked_redundant: bool,
+    called_redundant_ms: u64,
 }
 
 impl Rig {
@@ -61,6 +62,7 @@ impl Rig {
             written: 0,
             notices: Vec::new(),
             acked_redundant: false,
+            called_redundant_ms: 0,
         };
         rig.connect(Side::Own);
         rig.merge.standby_joined();
@@ -128,6 +130,7 @@ impl Rig {
         if self.now_ms.is_multiple_of(50) {
             self.commit();
         }
+        self.called_redundant_ms += if self.merge.status().at_risk { 0 } else { STEP_MS };
         let now_ms = self.now_ms;
         self.notices.extend(self.merge.take_notices().into_iter().map(|notice| (now_ms, notice)));
     }
@@ -647,8 +650,10 @@ fn a_line_found_lacking_was_no_proof_while_it_was_alone() {
             assert_eq!(holes(&rig), [], "{scene}: nobody can know yet");
             rig.connect(side.other());
             let back_ms = rig.now_ms;
+            rig.called_redundant_ms = 0;
             rig.run(MINUTE, |rig| feed(rig, BOTH, only(side.other())));
             let [(from_ms, to_ms)] = holes(&rig)[..] else { panic!("{scene}: {:?}", rig.notices) };
+            assert_eq!(rig.called_redundant_ms, 0, "{scene}: since its twin was back it was never whole");
             // The twin has delivered until then, and from then on; the quick channel does so every 20 ms, and a line may be late.
             assert!((gone_ms - 60..=gone_ms).contains(&from_ms), "{scene}: {from_ms}, gone at {gone_ms}");
             let aligned_ms = rig.aligned_ms().expect("lines of which one leaves out a channel are aligned");

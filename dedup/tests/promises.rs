@@ -687,10 +687,20 @@ fn a_gap_after_a_takeover_begins_with_what_was_delivered_last() {
     merge.standby_joined();
     merge.standby_subscription(Some(LATER), 10_500);
     deliver(&mut merge, LATER, 1, 1..100, 10_600);
+    for at_ms in (10_700..14_000).step_by(100) {
+        Side::BOTH.into_iter().for_each(|side| merge.caught_up(side, at_ms));
+    }
     deliver(&mut merge, LATER, 100, 100..200, 14_000);
-    merge.idle_cut(20_000);
+    merge.idle_cut(14_500);
     let fiat = Notice::AlignedByFiat { subscription: LATER, last_before_ms: Some(9_400), first_after_ms: 10_600 };
     assert_eq!(merge.take_notices(), [fiat]);
+    while let Some(_batch) = merge.cut(14_500, 1_000, usize::MAX) {
+        merge.committed();
+    }
+    let status = merge.status();
+    assert!(status.own_aligned && status.redundant && status.at_risk, "{status:?}");
+    merge.frame(frame(STANDBY, 1, "m150"), 14_600);
+    assert!(!merge.status().at_risk, "it speaks");
 }
 
 /// Both lines are up and idle; then the first message comes and the owner dies, with or without having written it.

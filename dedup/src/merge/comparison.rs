@@ -6,7 +6,7 @@
 use super::Merge;
 use crate::member::{Member, Side, Stage};
 use crate::slots::Slot;
-use crate::watch::{Change, Delivered, Seen, Watch};
+use crate::watch::{Behind, Change, Delivered, Seen, Watch};
 use crate::window::Entry;
 use crate::{Alone, MergeStatus, Notice, Shape};
 
@@ -59,7 +59,7 @@ impl<P> Merge<P> {
             own_aligned,
             standby_aligned,
             redundant,
-            at_risk: !(own_aligned && redundant && !self.watch.is_behind(Side::Own)),
+            at_risk: !(own_aligned && redundant && !self.lacks(Side::Own)),
             own_behind_since_ms: self.watch.behind_since_ms(Side::Own),
             standby_behind_since_ms: self.watch.behind_since_ms(Side::Standby),
             own_alone: self.watch.alone(Side::Own, self.now_ms),
@@ -133,6 +133,13 @@ impl<P> Merge<P> {
         let counts =
             Side::BOTH.map(|side| self.members[side.index()].as_ref().is_some_and(Member::is_live_and_aligned));
         if let Some(change) = self.watch.count(counts, at_ms) {
+            self.tell(change);
+        }
+    }
+
+    /// A line was seen to lack messages when its twin, or itself, found its place.
+    pub(super) fn found_behind(&mut self, side: Side, behind: Behind) {
+        for change in self.watch.found(side, behind, self.now_ms) {
             self.tell(change);
         }
     }

@@ -16,6 +16,7 @@ use crate::joining::Joining;
 use crate::member::{Aligned, Member, Side, Stage};
 use crate::ring::Ring;
 use crate::slots::{Slot, SlotSet};
+use crate::watch::Behind;
 use crate::window::Entry;
 use crate::{Fingerprint, Frame, Notice, RecordId, Resolved, Shape, snapshot};
 
@@ -76,6 +77,8 @@ struct Overlap {
     /// One of the two leaves messages out, so nobody can say that the reference was whole. What the newcomer alone has between
     /// the first message in common and the cut.
     missing: Option<HashSet<Fingerprint, Folding>>,
+    /// How many messages the newcomer leaves out, and the reference.
+    leaves_out: [usize; 2],
 }
 
 impl<P> Merge<P> {
@@ -208,10 +211,10 @@ impl<P> Merge<P> {
             return None;
         }
         let interleave = self.options.interleave_frames_max;
-        let LackingCut { cut, first } =
+        let LackingCut { cut, first, leaves_out } =
             find_cut_of_lacking(&newcomer, &ring, interleave, |overlap| is_enough(joining, overlap))?;
         // In a backlog, or behind a process that was frozen, what one line lacks may only not have been read yet.
-        if !self.watch.has_read_since(joining.arrived_ms(first.newcomer)) {
+        if !self.watch.has_matched_since(joining.arrived_ms(first.newcomer)) {
             return None;
         }
         let late = self.late(aligned, (skipped + first.ring, skipped + cut.ring), &newcomer);
@@ -219,7 +222,7 @@ impl<P> Merge<P> {
         let known: HashSet<Fingerprint, Folding> = ring.iter().chain(before).copied().collect();
         let missing = Some(between.iter().filter(|one| !known.contains(one)).copied().collect());
         let (cut, first) = (in_ring(cut), in_ring(first));
-        let mut overlap = Overlap { starts_earlier: false, missing, ..self.overlap(aligned, cut, first)? };
+        let mut overlap = Overlap { starts_earlier: false, missing, leaves_out, ..self.overlap(aligned, cut, first)? };
         let made_ms = late.iter().filter_map(|ordinal| self.window.get(*ordinal)).map(|entry| entry.created_at_ms);
         overlap.open_from_ms = made_ms.fold(overlap.open_from_ms, u64::min);
         overlap.open.extend(late);
@@ -246,7 +249,15 @@ impl<P> Merge<P> {
         let made_ms = open.iter().filter_map(|ordinal| self.window.get(*ordinal)).map(|entry| entry.created_at_ms);
         let open_from_ms = made_ms.min().unwrap_or(self.now_ms);
         let starts_earlier = first < 0 && ring.is_whole();
-        Some(Overlap { slot: reference.slot, open, pool, starts_earlier, open_from_ms, missing: None })
+        Some(Overlap {
+            slot: reference.slot,
+            open,
+            pool,
+            starts_earlier,
+            open_from_ms,
+            missing: None,
+            leaves_out: [0; 2],
+        })
     }
 
     fn take_newcomer(&mut self, side: Side) -> Option<Newcomer<P>> {
@@ -288,6 +299,11 @@ impl<P> Merge<P> {
         }
         self.watch.usual_skew(skews.into_iter().max(), self.now_ms);
         self.replay(side, after_cut);
+        let [mine, theirs] = overlap.leaves_out;
+        if mine + theirs > 0 {
+            let lacking = if mine > theirs { side } else { side.other() };
+            self.found_behind(lacking, Behind { since_ms: self.now_ms, lacks: mine.max(theirs) as u64 });
+        }
         // What the reference never got is in the topic only after a commit: until then its side could not take over.
         let found = self.queue.assigned();
         if overlap.starts_earlier
@@ -348,9 +364,13 @@ impl<P> Merge<P> {
         self.window.close_for(slot, |_, entry| entry.created_at_ms < first_ms);
         self.watch.usual_skew(None, self.now_ms);
         let compared_from = self.window.next_ordinal();
+        // A live one beside it has been silent for as long as this one speaks.
+        let other = self.members[side.other().index()].as_ref();
+        let is_silent = other.is_some_and(Member::is_live_and_aligned) && self.watch.has_read_since(first_ms);
         self.seat(side, member, slot, compared_from);
         self.count(first_ms);
         self.replay(side, joining.into_frames());
+        self.silent[side.other().index()] = is_silent;
     }
 
     /// Puts a newcomer in its place as aligned, and tells the standby its surplus before any frame is replayed.
