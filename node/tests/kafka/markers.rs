@@ -1,7 +1,7 @@
 //! Markers: a write is done when they are there, and a transaction whose marker Kafka has forgotten is closed by the next
 //! owner, before it can be committed with the next owner's records (docs/adr/0007).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::{
     ClientConfig,
@@ -12,7 +12,7 @@ use twinfeed_chaos::{
     harness::wait_for,
 };
 use twinfeed_node::{
-    kafka::{FencedProducer, Options, TailReader, Target, TopicCreation, ensure_topic},
+    kafka::{Error, FencedProducer, Options, TailReader, Target, TopicCreation, ensure_topic},
     model::ids::ClusterId,
 };
 
@@ -60,7 +60,14 @@ async fn what_a_forgotten_marker_left_open_is_not_committed_by_the_next_owner() 
     wait_for("the partition to be led again", PATIENCE, led_again).expect("a leader");
 
     let mut owner = FencedProducer::warm(&options, "writer", &target).expect("warm").open().await.expect("open");
-    let tail = TailReader::warm(&options, &target).expect("warm").read(&[(0, 0)]).await.expect("tail");
+    // Each of the brokers learns by itself that the partition is led again; until then an opening waits and asks anew.
+    let deadline = Instant::now() + PATIENCE;
+    let tail = loop {
+        match TailReader::warm(&options, &target).expect("warm").read(&[(0, 0)]).await {
+            Err(Error::Unreachable { .. }) if Instant::now() < deadline => {}
+            read => break read.expect("tail"),
+        }
+    };
     assert_eq!(tail.foreign, 0, "the tail ends before what is open");
     let written = owner.write(records(2, 1, 20)).await.expect("a write");
     assert!(written.next_offsets[0].1 > 41, "20 forgotten, 1 given up, a marker, 20 written: {written:?}");

@@ -75,17 +75,9 @@ pub(crate) fn describe(notice: &Notice, wall: impl Fn(u64) -> u64) -> (&'static 
                 whose(*side)
             ),
         ),
-        Notice::Unproven { subscription, side, from_ms, to_ms } => (
-            "gap",
-            format!(
-                "subscription {:016x} {} lacks messages, and nothing else was there between {} and {} (ms since 1970): what it \
-                 lacked then may be missing",
-                subscription.0,
-                whose(*side),
-                wall(*from_ms),
-                wall(*to_ms)
-            ),
-        ),
+        Notice::Unproven { subscription, side, from_ms, to_ms } => {
+            ("gap", unproven(*subscription, *side, (wall(*from_ms), wall(*to_ms))))
+        }
         Notice::FeedsAgree { subscription, lasted_ms } => (
             "feeds.agree",
             format!(
@@ -95,6 +87,15 @@ pub(crate) fn describe(notice: &Notice, wall: impl Fn(u64) -> u64) -> (&'static 
         ),
         other => ("merge.notice", format!("{other:?}")),
     }
+}
+
+fn unproven(subscription: SubscriptionId, side: Side, (from_ms, to_ms): (u64, u64)) -> String {
+    format!(
+        "subscription {:016x} {} lacks messages, and nothing else was there between {from_ms} and {to_ms} (ms since 1970): what it \
+         lacked then may be missing",
+        subscription.0,
+        whose(side)
+    )
 }
 
 fn whose(side: Side) -> &'static str {
