@@ -1,11 +1,13 @@
 //! What an owner claims at the first start of a stream, when its own line is slower than its standby's but began before it.
 
+mod usual;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use twinfeed_dedup::{Options, ToStandby};
+use twinfeed_dedup::ToStandby;
 use twinfeed_writer::{
-    Assigned, Committed, Epoch, Input, Message, Now, Opened, Output, Settings, Sight, Writer,
+    Assigned, Committed, Epoch, Input, Message, Now, Opened, Output, Sight, Writer,
     frame::{FeedEvent, Frame, FrameKind},
     relay::{OwnerMessage, StandbyMessage},
 };
@@ -26,19 +28,7 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
-        let settings = Settings {
-            connector: "c".to_owned(),
-            topic: "t".to_owned(),
-            feeds: 2,
-            stream: 1,
-            node: "n1".to_owned(),
-            revision: 1,
-            merge: Options::default(),
-            commit_interval_us: 10_000,
-            behind_ms_max: 5_000,
-            buffer_bytes_max: 1 << 20,
-        };
-        Self { writer: Writer::new(settings, 1), at_ms: 1_000, outputs: Vec::new() }
+        Self { writer: Writer::new(usual::settings(), 1), at_ms: 1_000, outputs: Vec::new() }
     }
 
     fn give(&mut self, input: Input) {

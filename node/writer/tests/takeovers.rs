@@ -1,11 +1,13 @@
 //! What a takeover tells of the messages that may be missing: from when, and until a line delivers that may be trusted.
 
+mod usual;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use twinfeed_dedup::{Ack, Options, SubscriptionId, ToStandby};
+use twinfeed_dedup::{Ack, SubscriptionId, ToStandby};
 use twinfeed_writer::{
-    Assigned, Epoch, Failure, Input, Now, OpenError, Opened, Output, Remedy, Settings, Sight, Writer,
+    Assigned, Epoch, Failure, Input, Now, OpenError, Opened, Output, Remedy, Sight, Writer,
     frame::{EndKind, FeedEvent, Frame, FrameKind},
     relay::{OwnerMessage, StandbyMessage},
 };
@@ -21,19 +23,7 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
-        let settings = Settings {
-            connector: "c".to_owned(),
-            topic: "t".to_owned(),
-            feeds: 2,
-            stream: 1,
-            node: "n1".to_owned(),
-            revision: 1,
-            merge: Options::default(),
-            commit_interval_us: 10_000,
-            behind_ms_max: 5_000,
-            buffer_bytes_max: 1 << 20,
-        };
-        let mut rig = Self { writer: Writer::new(settings, 1), at_ms: 1_000, outputs: Vec::new() };
+        let mut rig = Self { writer: Writer::new(usual::settings(), 1), at_ms: 1_000, outputs: Vec::new() };
         rig.give(Input::Assume(Assigned::Standby { epoch: Epoch(1) }));
         rig.give(Input::Fed(FeedEvent::Opened { subscription: LINE, connect_ms: 1 }));
         rig.give(Input::OwnerConnected);
