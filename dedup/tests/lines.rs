@@ -9,6 +9,8 @@ use twinfeed_dedup::{
 };
 
 const STEP_MS: u64 = 10;
+/// How often a node says that all it has read has been shown: a fifth of a second, and as late as timers are.
+const SAYS_EVERY_MS: u64 = 210;
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60_000;
 
@@ -123,7 +125,7 @@ impl Rig {
             {
                 self.deliver(side);
             }
-            if self.now_ms.is_multiple_of(100) {
+            if self.now_ms.is_multiple_of(SAYS_EVERY_MS) {
                 self.merge.caught_up(side, self.now_ms);
             }
         }
@@ -718,6 +720,26 @@ fn a_new_line_that_is_silent_again_is_behind_again() {
         rig.run(MINUTE, |rig| rig.every(20, |rig| rig.trade("ticker", BOTH)));
         assert_eq!(rig.behind_since_ms(side), None, "{side:?}, {drip_every}: {:?}", rig.merge.status());
         assert!(!rig.merge.status().at_risk, "{:?}", rig.merge.status());
+    }
+}
+
+/// It could be matched with nothing, as its twin was silent: what is usual between them is measured as soon as both speak.
+#[test]
+fn a_line_that_could_be_matched_with_nothing_is_soon_known_well_enough_to_be_behind() {
+    for side in Side::BOTH {
+        let mut rig = Rig::new([0, 20]);
+        rig.warm_up(20);
+        rig.disconnect(side);
+        rig.run(500, |_| ());
+        rig.connect(side);
+        rig.run(5 * SECOND, |rig| rig.every(20, |rig| rig.trade("ticker", only(side))));
+        let fiat = rig.notices.iter().filter(|(_, notice)| matches!(notice, Notice::AlignedByFiat { .. })).count();
+        assert_eq!(fiat, 1, "{side:?}: {:?}", rig.notices);
+        rig.run(8 * SECOND, |rig| rig.every(20, |rig| rig.trade("ticker", BOTH)));
+        assert_eq!(rig.behind_since_ms(side.other()), None, "{side:?}: {:?}", rig.notices);
+        rig.assert_found(side, 2 * SECOND, "the skew is known", |rig| {
+            rig.every(20, |rig| rig.trade("ticker", only(side.other())));
+        });
     }
 }
 

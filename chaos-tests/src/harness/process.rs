@@ -123,7 +123,7 @@ impl Drop for Process {
 /// The path of one of our binaries, next to the running test's own.
 ///
 /// # Errors
-/// When it has not been built.
+/// When it has not been built, or not since its sources have changed.
 pub fn binary(name: &str) -> Result<PathBuf> {
     if let Some(path) = std::env::var_os(format!("TWINFEED_BIN_{}", name.to_uppercase().replace('-', "_"))) {
         return Ok(path.into());
@@ -131,10 +131,27 @@ pub fn binary(name: &str) -> Result<PathBuf> {
     let me = std::env::current_exe()?;
     // A binary of ours lies beside them, a test one directory below.
     let candidates = me.ancestors().skip(1).take(2).map(|dir| dir.join(name));
-    candidates.into_iter().find(|path| path.is_file()).with_context(|| {
-        let command = if name == FAULTY_NODE { faults::build_command() } else { "cargo build --workspace".to_owned() };
-        format!("`{name}` is not built: run `{command}` with the same profile first")
-    })
+    let command = if name == FAULTY_NODE { faults::build_command() } else { "cargo build --workspace".to_owned() };
+    let found = candidates.into_iter().find(|path| path.is_file());
+    let path = found.with_context(|| format!("`{name}` is not built: run `{command}` with the same profile first"))?;
+    if let Some(newer) = newer_source(&path)? {
+        bail!("`{name}` is older than {}: run `{command}` with the same profile first", newer.display());
+    }
+    Ok(path)
+}
+
+/// A source that was changed after the binary was made of it. `cargo test -p` of the tests alone builds no binary, and a
+/// story would judge what nobody wrote any more. Cargo lists the sources beside the binary; a copy elsewhere has no list.
+fn newer_source(binary: &Path) -> Result<Option<PathBuf>> {
+    let Ok(list) = std::fs::read_to_string(binary.with_extension("d")) else { return Ok(None) };
+    let built = binary.metadata()?.modified()?;
+    // `binary: source source`, blanks in a path escaped.
+    let escaped = list.replace("\\ ", "\0");
+    let sources = escaped.split_whitespace().skip(1).map(|source| PathBuf::from(source.replace('\0', " ")));
+    Ok(sources.into_iter().find(|source| {
+        // One that is gone is another working copy's, or removed since.
+        source.metadata().and_then(|meta| meta.modified()).is_ok_and(|changed| changed > built)
+    }))
 }
 
 /// Waits until `condition` gives a value; asks again every 20 ms. The error names what was waited for.

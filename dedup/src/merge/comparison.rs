@@ -20,7 +20,7 @@ impl<P> Merge<P> {
     /// For the owner: now, when its inbox is empty, or the time at which the oldest frame still in it was read. For the standby:
     /// the time at which the owner sent the question that the standby, all sent, has answered on the same ordered channel; the time
     /// of the answer would count what a slow channel still holds. Some five times a second; a longer time between
-    /// two calls counts as 200 ms.
+    /// two calls counts as 400 ms.
     pub fn caught_up(&mut self, side: Side, through_ms: u64) {
         self.advance(through_ms);
         self.watch.caught_up(side, through_ms);

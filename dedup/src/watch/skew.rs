@@ -1,11 +1,14 @@
 //! The usual skew of the two lines: by how much the later copy of a message comes later, at most, in ordinary times.
 //!
 //! A maximum that is forgotten after half a minute to a minute without its like. Copies that come later than that are no
-//! measure of it, unless they go on coming.
+//! measure of it, unless they go on coming. Where nothing is known at first, half of the span is taken until a second of copies
+//! has said more.
 
 /// A maximum is kept for one to two of these.
 const BUCKET_MS: u64 = 30_000;
 const BUCKET_SAMPLES_MIN: u32 = 32;
+/// Copies of so long a time say more than half of the span does.
+const GUESSED_MS: u64 = 1_000;
 /// Added to what is usual before a message counts as lacking: pauses of a network and of two schedulers.
 const MARGIN_MS: u64 = 1_000;
 /// Copies that are later than usual in so many different seconds of a bucket are usual. What a line delivers at once after
@@ -20,6 +23,8 @@ pub(crate) struct Skew {
     this_ms: u64,
     began_at_ms: u64,
     samples: u32,
+    /// Nothing has been measured yet.
+    is_guess: bool,
     late_max_ms: u64,
     late_seconds: u32,
     late_second: u64,
@@ -40,6 +45,7 @@ impl Skew {
             this_ms: 0,
             began_at_ms: now_ms,
             samples: 0,
+            is_guess: skew_ms.is_none(),
             late_max_ms: 0,
             late_seconds: 0,
             late_second: 0,
@@ -56,12 +62,17 @@ impl Skew {
     /// Takes in by how much a copy came later than its twin.
     #[inline]
     pub(crate) fn sample(&mut self, skew_ms: u64, at_ms: u64) {
+        if self.is_guess && self.samples == 0 {
+            self.began_at_ms = at_ms;
+        }
         self.samples = self.samples.saturating_add(1);
         if skew_ms > self.this_ms {
             self.raise(skew_ms, at_ms);
         }
-        if at_ms >= self.began_at_ms.saturating_add(BUCKET_MS) && self.samples >= BUCKET_SAMPLES_MIN {
+        let bucket_ms = if self.is_guess { GUESSED_MS } else { BUCKET_MS };
+        if at_ms >= self.began_at_ms.saturating_add(bucket_ms) && self.samples >= BUCKET_SAMPLES_MIN {
             (self.last_ms, self.this_ms, self.began_at_ms, self.samples) = (self.this_ms, 0, at_ms, 0);
+            self.is_guess = false;
             (self.late_max_ms, self.late_seconds) = (0, 0);
             self.settle();
         }
@@ -116,6 +127,20 @@ mod tests {
         assert_eq!((skew.usual_ms(), skew.late_ms()), (700, 2_400));
         (0..1_300).for_each(|n| skew.sample(10, 10_000 + n * 100));
         assert_eq!((skew.usual_ms(), skew.late_ms()), (10, 1_020));
+    }
+
+    #[test]
+    fn a_guess_lasts_until_a_second_of_copies_has_come() {
+        let mut skew = Skew::of(10_000, None, 0);
+        (0..99).for_each(|n| skew.sample(20, 60_000 + n * 10));
+        assert_eq!(skew.late_ms(), 10_000, "however long nothing came before");
+        (99..=100).for_each(|n| skew.sample(20, 60_000 + n * 10));
+        assert_eq!(skew.late_ms(), 1_040);
+        let mut slow = Skew::of(10_000, None, 0);
+        (0..31).for_each(|n| slow.sample(20, n * 5_000));
+        assert_eq!(slow.late_ms(), 10_000);
+        slow.sample(20, 155_000);
+        assert_eq!(slow.late_ms(), 1_040);
     }
 
     #[test]
