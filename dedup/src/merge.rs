@@ -401,6 +401,11 @@ impl<P> Merge<P> {
         self.watch.is_behind(side) || self.silent[side.index()]
     }
 
+    /// Both lines count, but none has delivered a copy of what the other has: a silent one would not be found yet.
+    pub(in crate::merge) fn is_unmeasured(&self) -> bool {
+        self.lines().is_some() && self.watch.is_unmeasured()
+    }
+
     /// What an ack says of the standby's subscription; `None` if there is nobody to tell, or nothing to speak of.
     fn standing(&self) -> Option<Standing> {
         let member = self.members[Side::Standby.index()].as_ref().filter(|_| self.standby_present)?;
@@ -409,7 +414,10 @@ impl<P> Merge<P> {
         // A line of the owner that may have begun before the standby's holds what nobody else has, until it has its place.
         let may_begin_earlier =
             self.joining(Side::Own).is_some() && aligned.is_some_and(|aligned| aligned.ring.is_whole());
-        let redundant = aligned.is_some_and(is_covered) && !may_begin_earlier && !self.lacks(Side::Standby);
+        // If the owner's has not spoken, all that there is came from the standby's.
+        let is_unproven = self.is_unmeasured() && !self.silent[Side::Own.index()];
+        let is_whole = !may_begin_earlier && !is_unproven && !self.lacks(Side::Standby);
+        let redundant = aligned.is_some_and(is_covered) && is_whole;
         Some(Standing { subscription: member.id, aligned: aligned.is_some(), redundant })
     }
 

@@ -197,6 +197,11 @@ impl Watch {
         self.clocks[side.index()].caught_up(through_ms);
     }
 
+    /// Nothing has told yet how far apart the lines are: a line could be silent for the whole span unnoticed.
+    pub(crate) fn is_unmeasured(&self) -> bool {
+        self.skew.is_guess()
+    }
+
     /// Both lines have been read for long enough since a moment to say that one that has brought nothing is silent.
     pub(crate) fn has_read_since(&self, moment_ms: u64) -> bool {
         self.clocks.iter().all(|clock| clock.counted_since(moment_ms) >= READ_MS_MIN)

@@ -723,6 +723,26 @@ fn a_new_line_that_is_silent_again_is_behind_again() {
     }
 }
 
+/// Beside a quick feed a heartbeat once a second, and the answer to the subscription, are next to nothing.
+#[test]
+fn a_new_line_that_only_says_things_for_itself_is_behind_as_soon_as_a_silent_one() {
+    for side in Side::BOTH {
+        let mut rig = Rig::new([0, 20]);
+        rig.warm_up(10);
+        rig.disconnect(side);
+        rig.run(200, |rig| rig.every(10, |rig| rig.trade("ticker", only(side.other()))));
+        rig.connect(side);
+        rig.run(20 * SECOND, |rig| {
+            rig.every(10, |rig| rig.trade("ticker", only(side.other())));
+            rig.every(SECOND, |rig| {
+                let beat = format!(r#"{{"event":"heartbeat","n":{}}}"#, rig.now_ms);
+                rig.send(&beat, only(side));
+            });
+        });
+        assert!(rig.behind_since_ms(side).is_some(), "{side:?}: {:?}", rig.merge.status());
+    }
+}
+
 /// It could be matched with nothing, as its twin was silent: what is usual between them is measured as soon as both speak.
 #[test]
 fn a_line_that_could_be_matched_with_nothing_is_soon_known_well_enough_to_be_behind() {
@@ -735,8 +755,10 @@ fn a_line_that_could_be_matched_with_nothing_is_soon_known_well_enough_to_be_beh
         rig.run(5 * SECOND, |rig| rig.every(20, |rig| rig.trade("ticker", only(side))));
         let fiat = rig.notices.iter().filter(|(_, notice)| matches!(notice, Notice::AlignedByFiat { .. })).count();
         assert_eq!(fiat, 1, "{side:?}: {:?}", rig.notices);
+        rig.run(500, |rig| rig.every(20, |rig| rig.trade("ticker", BOTH)));
+        assert!(rig.merge.status().at_risk, "{side:?}: fallen silent now, it would be missed only after the span");
         rig.run(8 * SECOND, |rig| rig.every(20, |rig| rig.trade("ticker", BOTH)));
-        assert_eq!(rig.behind_since_ms(side.other()), None, "{side:?}: {:?}", rig.notices);
+        assert!(!rig.merge.status().at_risk, "{side:?}: {:?}", rig.notices);
         rig.assert_found(side, 2 * SECOND, "the skew is known", |rig| {
             rig.every(20, |rig| rig.trade("ticker", only(side.other())));
         });

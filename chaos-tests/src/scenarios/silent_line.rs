@@ -28,6 +28,8 @@ pub(super) enum SilentLine {
 }
 
 const CHANNELS: u32 = 3;
+/// A line that has kept up for longer than two seconds is connected anew as soon as one that never was.
+const KEPT_UP: Duration = Duration::from_millis(2_500);
 /// Within which a line that lacks what its twin has is connected anew, milliseconds.
 const ANEW_MS_MAX: u64 = 10_000;
 /// Between two looks at the stream.
@@ -84,6 +86,9 @@ impl Story for SilentLine {
 
 impl SilentLine {
     fn silence(self, stage: &mut Stage, random: &mut StdRng) -> Result<()> {
+        if stage.faults() > 0 {
+            let_pass(KEPT_UP);
+        }
         let roles = stage.roles()?;
         let of_owner = match self {
             Self::Channel => (stage.faults() / 2).is_multiple_of(2),

@@ -1,14 +1,12 @@
 //! The usual skew of the two lines: by how much the later copy of a message comes later, at most, in ordinary times.
 //!
 //! A maximum that is forgotten after half a minute to a minute without its like. Copies that come later than that are no
-//! measure of it, unless they go on coming. Where nothing is known at first, half of the span is taken until a second of copies
-//! has said more.
+//! measure of it, unless they go on coming. Where nothing is known at first, half of the span is taken until some copies
+//! have said more.
 
 /// A maximum is kept for one to two of these.
 const BUCKET_MS: u64 = 30_000;
 const BUCKET_SAMPLES_MIN: u32 = 32;
-/// Copies of so long a time say more than half of the span does.
-const GUESSED_MS: u64 = 1_000;
 /// Added to what is usual before a message counts as lacking: pauses of a network and of two schedulers.
 const MARGIN_MS: u64 = 1_000;
 /// Copies that are later than usual in so many different seconds of a bucket are usual. What a line delivers at once after
@@ -69,8 +67,10 @@ impl Skew {
         if skew_ms > self.this_ms {
             self.raise(skew_ms, at_ms);
         }
-        let bucket_ms = if self.is_guess { GUESSED_MS } else { BUCKET_MS };
-        if at_ms >= self.began_at_ms.saturating_add(bucket_ms) && self.samples >= BUCKET_SAMPLES_MIN {
+        let (are_enough, lasts_ms) = (self.samples >= BUCKET_SAMPLES_MIN, at_ms.saturating_sub(self.began_at_ms));
+        // A few copies of a slow feed say more than a guess, too.
+        let is_known = self.is_guess && (are_enough || lasts_ms >= self.span_ms);
+        if is_known || are_enough && lasts_ms >= BUCKET_MS {
             (self.last_ms, self.this_ms, self.began_at_ms, self.samples) = (self.this_ms, 0, at_ms, 0);
             self.is_guess = false;
             (self.late_max_ms, self.late_seconds) = (0, 0);
@@ -105,6 +105,11 @@ impl Skew {
         self.late_ms = ample_ms.max(least_ms);
     }
 
+    /// No copies have told anything yet.
+    pub(crate) fn is_guess(&self) -> bool {
+        self.is_guess
+    }
+
     pub(crate) fn usual_ms(&self) -> u64 {
         self.last_ms.max(self.this_ms)
     }
@@ -130,17 +135,17 @@ mod tests {
     }
 
     #[test]
-    fn a_guess_lasts_until_a_second_of_copies_has_come() {
+    fn a_guess_lasts_until_copies_have_come() {
         let mut skew = Skew::of(10_000, None, 0);
-        (0..99).for_each(|n| skew.sample(20, 60_000 + n * 10));
-        assert_eq!(skew.late_ms(), 10_000, "however long nothing came before");
-        (99..=100).for_each(|n| skew.sample(20, 60_000 + n * 10));
-        assert_eq!(skew.late_ms(), 1_040);
+        (0..31).for_each(|n| skew.sample(20, 60_000 + n));
+        assert_eq!((skew.is_guess(), skew.late_ms()), (true, 10_000), "however long nothing came before");
+        skew.sample(20, 60_031);
+        assert_eq!((skew.is_guess(), skew.late_ms()), (false, 1_040));
         let mut slow = Skew::of(10_000, None, 0);
-        (0..31).for_each(|n| slow.sample(20, n * 5_000));
-        assert_eq!(slow.late_ms(), 10_000);
-        slow.sample(20, 155_000);
-        assert_eq!(slow.late_ms(), 1_040);
+        slow.sample(20, 60_000);
+        assert!(slow.is_guess());
+        slow.sample(20, 70_000);
+        assert_eq!((slow.is_guess(), slow.late_ms()), (false, 1_040));
     }
 
     #[test]

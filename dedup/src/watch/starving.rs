@@ -14,6 +14,8 @@ const STARVES_BELOW: u64 = 10;
 const FED_FROM: u64 = 2;
 /// What the other delivers in the first moments may be older than this subscription.
 const BEGINS_AFTER_MS: u64 = 5_000;
+/// And what it delivers then is counted for so long, so that a line that says a little for itself is told from one that lags.
+const COUNTED_MS: u64 = 2_000;
 
 /// What a line's present subscription has delivered.
 #[derive(Debug, Clone, Copy)]
@@ -54,7 +56,7 @@ impl Starving {
         }
         let came = mine.frames.saturating_sub(began.mine);
         let there = other.frames.saturating_sub(began.other);
-        if there < OTHER_MESSAGES_MIN {
+        if there < OTHER_MESSAGES_MIN || now_ms < began.at_ms.saturating_add(BEGINS_AFTER_MS + COUNTED_MS) {
             return Verdict::Unclear;
         }
         // What came until now is compared with what was there some time ago.

@@ -22,7 +22,7 @@ use crate::{
     phase::Phase,
     port::{Input, Message, Now, Output, Sight},
     relay::{OwnerMessage, StandbyMessage},
-    renewal::Renewal,
+    renewal::{Compared, Renewal},
     report::WriterReport,
     settings::Settings,
     standby::Heard,
@@ -303,15 +303,20 @@ impl Writer {
 
     /// The twin is the reference: a live connection that has lacked for too long what the twin's has is made anew, by itself alone.
     fn renew_line(&mut self, now: Now) {
-        let behind_ms = match &self.phase {
-            Phase::Owning(_) => self.account.report().lines.own_behind_ms,
-            Phase::Standing(standby) => standby.behind_ms(),
-            Phase::Opening(_) | Phase::Deposed => 0,
+        let report = self.account.report();
+        let (keeps_up, for_ms) = match &self.phase {
+            Phase::Owning(_) => (report.covered, report.lines.own_behind_ms),
+            Phase::Standing(standby) => (report.redundant, standby.behind_ms()),
+            Phase::Opening(_) | Phase::Deposed => (false, 0),
         };
-        if self.renewal.is_due(behind_ms, self.settings.behind_ms_max, now.ms()) {
-            let reason = format!(
-                "it has lacked for {behind_ms} ms what its twin delivers (twinfeed.websocket.behind.timeout.ms)"
-            );
+        let line = match for_ms {
+            0 if keeps_up => Compared::KeepsUp,
+            0 => Compared::Unknown,
+            for_ms => Compared::Behind { for_ms },
+        };
+        if self.renewal.is_due(line, self.settings.behind_ms_max, now.ms()) {
+            let reason =
+                format!("it has lacked for {for_ms} ms what its twin delivers (twinfeed.websocket.behind.timeout.ms)");
             self.outputs.push(Output::Reconnect { reason });
         }
     }
