@@ -244,6 +244,11 @@ impl<P> Retention<P> {
         self.current.as_ref().is_some_and(|current| current.id == subscription && current.next_index > 1)
     }
 
+    /// The last subscription, live or ended, and the index of its next frame.
+    pub fn received(&self) -> Option<(SubscriptionId, u64)> {
+        self.current.as_ref().map(|current| (current.id, current.next_index))
+    }
+
     /// The last subscription, live or ended.
     pub fn subscription(&self) -> Option<SubscriptionId> {
         self.current.as_ref().map(|current| current.id)

@@ -279,11 +279,25 @@ impl Watch {
         let skew_ms = found.at_ms.abs_diff(found.created_at_ms);
         if skew_ms <= self.skew.usual_ms() || self.clocks[found.side.index()].is_good(found.created_at_ms, found.at_ms)
         {
+            let was_guess = self.skew.is_guess();
             self.skew.sample(skew_ms, found.at_ms);
+            if was_guess && !self.skew.is_guess() {
+                self.measured(found.ordinal + 1);
+            }
         }
         if found.ordinal < self.next && found.ordinal >= self.from {
             self.matched_late(found);
         }
+    }
+
+    /// Both lines speak, and how far apart they are is known. What one of them lacks from before was told when the other was
+    /// accepted without it, and is no reason to end a line that delivers now.
+    #[cold]
+    fn measured(&mut self, from: u64) {
+        self.take_in_agreed();
+        self.kinds.forget_runs();
+        self.recent = Recent::default();
+        (self.from, self.next) = (from.max(self.from), from.max(self.next));
     }
 
     #[cold]

@@ -759,6 +759,7 @@ fn a_line_that_could_be_matched_with_nothing_is_soon_known_well_enough_to_be_beh
         assert!(rig.merge.status().at_risk, "{side:?}: fallen silent now, it would be missed only after the span");
         rig.run(8 * SECOND, |rig| rig.every(20, |rig| rig.trade("ticker", BOTH)));
         assert!(!rig.merge.status().at_risk, "{side:?}: {:?}", rig.notices);
+        rig.assert_never_behind("it has spoken again, and was called silent before");
         rig.assert_found(side, 2 * SECOND, "the skew is known", |rig| {
             rig.every(20, |rig| rig.trade("ticker", only(side.other())));
         });

@@ -177,6 +177,11 @@ impl<T> Receiver<T> {
         self.entries.is_empty()
     }
 
+    /// Items that wait now.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Bytes that wait now.
     pub fn bytes(&self) -> usize {
         self.room.bytes_waiting.load(Ordering::Relaxed)

@@ -17,7 +17,7 @@ impl<P> Merge<P> {
     /// Everything that this side's node had read from its connection by `through_ms` has been given to the merge. Only with this
     /// can a line be told from a process that was frozen, an inbox that is never empty, or a relay that is broken or slow.
     ///
-    /// For the owner: now, when its inbox is empty, or the time at which the oldest frame still in it was read. For the standby:
+    /// For the owner: the last moment of which nothing waits in its inbox any more. For the standby:
     /// the time at which the owner sent the question that the standby, all sent, has answered on the same ordered channel; the time
     /// of the answer would count what a slow channel still holds. Some five times a second; a longer time between
     /// two calls counts as 400 ms.

@@ -125,7 +125,7 @@ impl Actor {
                 (producer, result) = poll(&mut self.writing) => self.written(producer, result),
                 reached = poll(&mut self.asking) => self.step(Input::KafkaAnswered(reached)),
                 () = sleep_until(cut_at) => self.step(Input::Cut),
-                _ = look.tick() => self.look(&feed_status, feed.bytes()),
+                _ = look.tick() => self.look(&feed_status, feed.len()),
                 traffic = traffic(&mut feed, &mut self.relay) => self.carry(traffic),
             }
             speak(&mut self.relay, &mut self.writer);
@@ -267,11 +267,11 @@ impl Actor {
         }
     }
 
-    fn look(&mut self, subscription: &watch::Receiver<SubscriptionReport>, queued_bytes: usize) {
+    fn look(&mut self, subscription: &watch::Receiver<SubscriptionReport>, waiting: usize) {
         let sight = Sight {
             subscription: subscription.borrow().clone(),
             kafka_connected: self.warm.as_ref().is_some_and(Warm::is_connected),
-            queued_bytes: queued_bytes as u64,
+            waiting: waiting as u64,
         };
         self.step(Input::Look(sight));
         self.publish();

@@ -13,6 +13,7 @@ mod differences;
 mod entropy;
 pub mod event;
 pub mod frame;
+mod inbox;
 mod meter;
 mod numbering;
 mod outbox;

@@ -78,8 +78,8 @@ pub struct Sight {
     pub subscription: SubscriptionReport,
     /// The clients that wait for a takeover reach Kafka.
     pub kafka_connected: bool,
-    /// Bytes off the own connection that the writer has not been given yet.
-    pub queued_bytes: u64,
+    /// Events of the own connection that the writer has not been given yet.
+    pub waiting: u64,
 }
 
 /// Everything that a writer asks for, in this order.

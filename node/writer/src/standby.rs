@@ -19,6 +19,8 @@ const RELAY_FRAMES_MAX: usize = 256;
 const RELAY_BYTES_MAX: usize = 512 * 1024;
 /// A frozen owner is replaced sooner than this after its acks have stopped; one that only cannot reach Kafka, later.
 const REACHED_MS_MIN: u64 = 1_000;
+/// The owner asks some five times a second; what it asks beyond these is answered with them.
+const QUESTIONS_MAX: usize = 16;
 
 /// State of a standby.
 #[derive(Debug)]
@@ -33,15 +35,22 @@ pub(crate) struct Standby {
     session: Session,
     /// The owner is to hear what has been received.
     confirmation_due: bool,
-    /// The owner's last question, and whether the inbox has been empty since.
-    asked_at_ms: Option<u64>,
-    answer_due: bool,
+    /// The owner's questions that are not answered, oldest first: when it asked, and when that was heard.
+    questions: VecDeque<(u64, u64)>,
+    answer: Option<Answer>,
     /// When the owner was heard last.
     pub(crate) heard_at_ms: Option<u64>,
     /// For how long the own line lacks what the owner's has, and which subscription that was said of.
     behind: Option<(SubscriptionId, u64)>,
     /// Own subscriptions whose frames the owner may still need, oldest first; only the last can be live.
     queue: VecDeque<Queued>,
+}
+
+/// An answer to the owner's question, due when all before this index of the subscription that was there is sent.
+#[derive(Debug)]
+struct Answer {
+    asked_at_ms: u64,
+    through: Option<(SubscriptionId, u64)>,
 }
 
 /// The relay session with the owner.
@@ -83,8 +92,8 @@ impl Standby {
             received_through: 0,
             session: Session::None,
             confirmation_due: false,
-            asked_at_ms: None,
-            answer_due: false,
+            questions: VecDeque::new(),
+            answer: None,
             heard_at_ms: None,
             behind: None,
             queue: live.map(Queued::new).into_iter().collect(),
@@ -105,7 +114,8 @@ impl Standby {
     /// A relay session to the owner began.
     pub(crate) fn owner_connected(&mut self) {
         self.session = Session::Greeting;
-        (self.asked_at_ms, self.answer_due, self.behind) = (None, false, None);
+        self.questions.clear();
+        (self.answer, self.behind) = (None, None);
     }
 
     /// The session is gone; whether it had ever stood: an owner that is still opening refuses some.
@@ -119,7 +129,9 @@ impl Standby {
         match message {
             OwnerMessage::Welcome { next } => return Ok(self.welcome(&next)),
             OwnerMessage::Question { asked_at_ms, subscription, behind_ms } => {
-                self.asked_at_ms = Some(asked_at_ms);
+                if self.questions.len() < QUESTIONS_MAX {
+                    self.questions.push_back((asked_at_ms, now_ms));
+                }
                 self.behind = (behind_ms > 0).then_some((SubscriptionId(subscription), behind_ms));
             }
             OwnerMessage::Merge { number, committed, message } => {
@@ -226,14 +238,28 @@ impl Standby {
         while self.queue.front().is_some_and(|queued| queued.end_announced) {
             self.queue.pop_front();
         }
+        // Before frames that came later: a channel that is never empty would never carry it.
+        if self.answer.as_ref().is_some_and(|answer| self.has_sent(answer)) {
+            return self.answer.take().map(|Answer { asked_at_ms, .. }| StandbyMessage::AllSent { asked_at_ms });
+        }
         let next = (0..self.queue.len()).find_map(|position| Some((position, self.message_of(position)?)));
-        let Some((position, (message, after))) = next else {
-            // All is sent.
-            let asked_at_ms = self.asked_at_ms.take_if(|_| std::mem::take(&mut self.answer_due))?;
-            return Some(StandbyMessage::AllSent { asked_at_ms });
-        };
+        let (position, (message, after)) = next?;
         self.queue[position].advance(after);
         Some(message)
+    }
+
+    /// What had been read when the owner was heard to ask is under way to it.
+    fn has_sent(&self, answer: &Answer) -> bool {
+        let Some(queued) = self.queue.front() else { return true };
+        match answer.through {
+            // An earlier one has not been sent to its end.
+            Some((id, _)) if queued.id != id => !self.queue.iter().any(|queued| queued.id == id),
+            Some((id, index)) => {
+                let mut waiting = self.retention.retained_from(id, queued.cursor.unwrap_or(0));
+                queued.announced && waiting.next().is_none_or(|frame| frame.index >= index)
+            }
+            None => !queued.ended,
+        }
     }
 
     fn message_of(&self, position: usize) -> Option<(StandbyMessage, Sent)> {
@@ -272,8 +298,14 @@ impl Standby {
     }
 
     /// Whether Kafka should be asked for a sign of life, while the owner's acks stay away; and confirms what was received.
-    pub(crate) fn look(&mut self, inbox_is_empty: bool, now_ms: u64) -> bool {
-        self.answer_due = self.asked_at_ms.is_some() && inbox_is_empty;
+    /// The retention holds what the own connection had brought by `read_through_ms`.
+    pub(crate) fn look(&mut self, read_through_ms: u64, now_ms: u64) -> bool {
+        let is_read = |(_, heard_at_ms): &mut (u64, u64)| *heard_at_ms <= read_through_ms;
+        if self.answer.is_none() {
+            while let Some((asked_at_ms, _)) = self.questions.pop_front_if(is_read) {
+                self.answer = Some(Answer { asked_at_ms, through: self.retention.received() });
+            }
+        }
         self.confirmation_due = self.session == Session::Standing;
         self.reach.look(self.retention.retained_frames() > 0, now_ms)
     }
@@ -394,6 +426,41 @@ mod tests {
         assert_eq!(acked(&mut standby, merge(2, 80)), Some(80), "the next session brings it");
     }
 
+    /// A quick feed has always something to send: the answer waits for what was read when the question came, for no more.
+    #[test]
+    fn an_answer_comes_before_later_frames() {
+        let mut standby = standby();
+        let bring = |standby: &mut Standby, index| {
+            let payload = bytes::Bytes::from_static(b"x");
+            let frame = crate::frame::Frame { kind: crate::frame::FrameKind::Text, payload, received_at_ns: 1 };
+            standby.retention.frame(crate::payload::numbered(SubscriptionId(1), index, frame));
+        };
+        standby.retention.subscribed(SubscriptionId(1));
+        standby.owner_connected();
+        let _hello = standby.next_message();
+        acked(&mut standby, OwnerMessage::Welcome { next: Vec::new() });
+        let question = OwnerMessage::Question { asked_at_ms: 99, subscription: 0, behind_ms: 0 };
+        standby.heard(question, 100).expect("a question");
+        bring(&mut standby, 1);
+        standby.look(99, 150);
+        let sent = std::iter::from_fn(|| standby.next_message()).collect::<Vec<_>>();
+        assert!(
+            !sent.iter().any(|message| matches!(message, StandbyMessage::AllSent { .. })),
+            "more may wait: {sent:?}"
+        );
+        bring(&mut standby, 2);
+        standby.look(100, 200);
+        let confirmed = standby.next_message();
+        assert!(matches!(confirmed, Some(StandbyMessage::ReceivedThrough(0))), "{confirmed:?}");
+        let second = standby.next_message();
+        assert!(matches!(second, Some(StandbyMessage::Frames { first_index: 2, .. })), "{second:?}");
+        bring(&mut standby, 3);
+        let answer = standby.next_message();
+        assert!(matches!(answer, Some(StandbyMessage::AllSent { asked_at_ms: 99 })), "{answer:?}");
+        assert!(matches!(standby.next_message(), Some(StandbyMessage::Frames { first_index: 3, .. })));
+        assert!(standby.next_message().is_none(), "it is answered once");
+    }
+
     #[test]
     fn a_confirmation_comes_before_frames() {
         let mut standby = standby();
@@ -410,7 +477,7 @@ mod tests {
         assert!(standby.next_message().is_none(), "the owner has not said where to go on");
         acked(&mut standby, OwnerMessage::Welcome { next: Vec::new() });
         assert!(matches!(standby.next_message(), Some(StandbyMessage::Subscription(Some(1)))));
-        standby.look(true, 0);
+        standby.look(0, 0);
         assert!(matches!(standby.next_message(), Some(StandbyMessage::ReceivedThrough(0))));
         assert!(matches!(standby.next_message(), Some(StandbyMessage::Frames { first_index: 1, .. })));
         assert!(standby.next_message().is_none());

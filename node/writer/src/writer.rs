@@ -16,6 +16,7 @@ use crate::{
     account::Account,
     entropy::Entropy,
     frame::FeedEvent,
+    inbox::Inbox,
     numbering::Numbering,
     owner::Counts,
     pace::Pace,
@@ -55,6 +56,7 @@ pub struct Writer {
     reopen_at_us: Option<u64>,
     pace: Pace,
     next_cut_us: u64,
+    inbox: Inbox,
     renewal: Renewal,
     is_draining: bool,
     outputs: Vec<Output>,
@@ -75,6 +77,7 @@ impl Writer {
             reopen_at_us: None,
             pace: Pace::default(),
             next_cut_us: 0,
+            inbox: Inbox::default(),
             renewal: Renewal::default(),
             is_draining: false,
             outputs: Vec::new(),
@@ -85,7 +88,10 @@ impl Writer {
     pub fn step(&mut self, input: Input, now: Now) -> Vec<Output> {
         match input {
             Input::Assume(assigned) => self.assume(assigned, now),
-            Input::Fed(event) => self.fed(event, now),
+            Input::Fed(event) => {
+                self.inbox.given();
+                self.fed(event, now);
+            }
             Input::StandbyConnected { node, incarnation } => {
                 if let Phase::Owning(owner) = &mut self.phase
                     && owner.standby_connected(node, incarnation)
@@ -275,20 +281,19 @@ impl Writer {
         if self.reopen_at_us.is_some_and(|at_us| at_us <= now.us) {
             self.reopen();
         }
+        let read_through_ms = self.inbox.look(sight.waiting, now.ms());
         match &mut self.phase {
             Phase::Owning(owner) => {
                 if self.producer == Producer::Idle {
                     owner.merge.idle_cut(now.ms());
                 }
-                if sight.queued_bytes == 0 {
-                    owner.merge.caught_up(Side::Own, now.ms());
-                }
+                owner.merge.caught_up(Side::Own, read_through_ms);
                 self.account.owning(owner, self.producer != Producer::None, now);
                 owner.look(now.ms());
                 self.account.differing(&mut owner.differences, now);
             }
             Phase::Standing(standby) => {
-                if standby.look(sight.queued_bytes == 0, now.ms()) {
+                if standby.look(read_through_ms, now.ms()) {
                     self.outputs.push(Output::AskKafka);
                 }
                 self.account.standing(standby, now);

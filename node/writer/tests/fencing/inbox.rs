@@ -51,8 +51,8 @@ impl Inbox {
         self.waiting.iter().all(|event| matches!(event, FeedEvent::Frames { .. }))
     }
 
-    pub(crate) fn bytes(&self) -> usize {
-        self.waiting.iter().map(FeedEvent::bytes).sum()
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
     }
 
     pub(crate) fn push(&mut self, event: FeedEvent) {

@@ -36,7 +36,7 @@ impl Line {
     }
 
     pub(super) fn sight(&self) -> Sight {
-        Sight { queued_bytes: self.inbox.bytes() as u64, ..Sight::default() }
+        Sight { waiting: self.inbox.len() as u64, ..Sight::default() }
     }
 
     /// It is connected, and the writer knows that.
