@@ -766,6 +766,33 @@ fn a_line_that_could_be_matched_with_nothing_is_soon_known_well_enough_to_be_beh
     }
 }
 
+/// What a line says again after its silence is taken for what it never got. It may not pass for lateness.
+#[test]
+fn repeats_after_a_silence_are_no_skew() {
+    for (side, is_soon) in [(Side::Own, false), (Side::Standby, false), (Side::Own, true), (Side::Standby, true)] {
+        let mut rig = Rig::new([0, 20]);
+        let talk = |rig: &mut Rig, gets: Gets| {
+            rig.sent += 1;
+            // A third says again what was said in the last ten seconds.
+            let again = rig.random(3) == 0;
+            let n = rig.sent - if again { rig.random(rig.sent.min(2_000)) } else { 0 };
+            rig.send(&format!(r#"{{"channel":"ticker","n":{n}}}"#), gets);
+        };
+        rig.run(MINUTE, |rig| rig.every(5, |rig| talk(rig, BOTH)));
+        if is_soon {
+            // Accepted without a match, so that nothing is known of the skew.
+            rig.disconnect(side.other());
+            rig.run(500, |_| ());
+            rig.connect(side.other());
+        }
+        rig.run(4 * SECOND, |rig| rig.every(5, |rig| talk(rig, only(side.other()))));
+        rig.run(15 * SECOND, |rig| rig.every(5, |rig| talk(rig, BOTH)));
+        assert!(!rig.merge.status().at_risk, "{side:?}, {is_soon}: {:?} {:?}", rig.merge.status(), rig.notices);
+        rig.run(3 * SECOND, |rig| rig.every(5, |rig| talk(rig, only(side.other()))));
+        assert!(rig.behind_since_ms(side).is_some(), "{side:?}, {is_soon}: {:?}", rig.merge.status());
+    }
+}
+
 /// A kind of message that comes only now, and a feed in which hardly a kind comes twice.
 #[test]
 fn a_silent_line_of_free_text_is_behind() {

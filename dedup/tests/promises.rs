@@ -701,7 +701,8 @@ fn a_gap_after_a_takeover_begins_with_what_was_delivered_last() {
     assert!(status.own_aligned && status.redundant && status.at_risk, "{status:?}");
     merge.frame(frame(STANDBY, 1, "m150"), 14_600);
     assert!(merge.status().at_risk, "it speaks, but how late it usually is one copy does not say");
-    deliver(&mut merge, STANDBY, 2, 151..190, 14_700);
+    deliver(&mut merge, STANDBY, 2, 151..180, 14_700);
+    deliver(&mut merge, STANDBY, 31, 180..190, 15_700);
     assert!(!merge.status().at_risk, "it would be missed by now");
 }
 

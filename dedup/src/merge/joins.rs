@@ -297,7 +297,10 @@ impl<P> Merge<P> {
                 skews.push_front(skew_ms);
             }
         }
-        self.watch.usual_skew(skews.into_iter().max(), self.now_ms);
+        // Two thirds of them, as some are repeats of what the other line never got.
+        let mut skews = Vec::from(skews);
+        skews.sort_unstable();
+        self.watch.usual_skew(skews.get(skews.len() * 2 / 3).copied(), self.now_ms);
         self.replay(side, after_cut);
         let [mine, theirs] = overlap.leaves_out;
         if mine + theirs > 0 {

@@ -1,17 +1,21 @@
-//! The usual skew of the two lines: by how much the later copy of a message comes later, at most, in ordinary times.
+//! The usual skew of the two lines: by how much the later copy of a message comes later in ordinary times.
 //!
-//! A maximum that is forgotten after half a minute to a minute without its like. Copies that come later than that are no
-//! measure of it, unless they go on coming. Where nothing is known at first, half of the span is taken until some copies
-//! have said more.
+//! Each second's copies have a typical skew, which two thirds of them do not exceed; the largest of half a minute to a minute is
+//! usual. Not the largest of all copies: a repeat may be taken for an older occurrence that the line never got, for as long as the
+//! span, and would make whatever is behind look late. Where nothing is known at first, half of the span is taken until a second
+//! of copies has said more.
 
-/// A maximum is kept for one to two of these.
+/// A typical skew counts for one to two of these.
 const BUCKET_MS: u64 = 30_000;
-const BUCKET_SAMPLES_MIN: u32 = 32;
+/// Copies of so long a time, and so many, have a typical skew; of a slow feed as many as came in the longer one.
+const STRETCH_MS: u64 = 1_000;
+const STRETCH_SAMPLES_MIN: u32 = 16;
+const STRETCH_MS_MAX: u64 = 10_000;
 /// Added to what is usual before a message counts as lacking: pauses of a network and of two schedulers.
 const MARGIN_MS: u64 = 1_000;
-/// Copies that are later than usual in so many different seconds of a bucket are usual. What a line delivers at once after
-/// a pause is not.
-const LATE_SECONDS_MIN: u32 = 6;
+/// Copies that are too late in so many more different seconds than the span has are usual. What a line delivers at once after
+/// a pause is not, nor are repeats taken for what it never got.
+const LATE_SECONDS_MORE: u64 = 2;
 
 #[derive(Debug)]
 pub(crate) struct Skew {
@@ -20,11 +24,11 @@ pub(crate) struct Skew {
     last_ms: u64,
     this_ms: u64,
     began_at_ms: u64,
-    samples: u32,
+    stretch: Stretch,
     /// Nothing has been measured yet.
     is_guess: bool,
     late_max_ms: u64,
-    late_seconds: u32,
+    late_seconds: u64,
     late_second: u64,
     /// From what age on a message is lacking.
     late_ms: u64,
@@ -42,7 +46,7 @@ impl Skew {
             last_ms: skew_ms.unwrap_or(span_ms / 2),
             this_ms: 0,
             began_at_ms: now_ms,
-            samples: 0,
+            stretch: Stretch::default(),
             is_guess: skew_ms.is_none(),
             late_max_ms: 0,
             late_seconds: 0,
@@ -60,37 +64,38 @@ impl Skew {
     /// Takes in by how much a copy came later than its twin.
     #[inline]
     pub(crate) fn sample(&mut self, skew_ms: u64, at_ms: u64) {
-        if self.is_guess && self.samples == 0 {
-            self.began_at_ms = at_ms;
+        if self.stretch.is_over(at_ms) {
+            self.conclude(at_ms);
         }
-        self.samples = self.samples.saturating_add(1);
-        if skew_ms > self.this_ms {
-            self.raise(skew_ms, at_ms);
-        }
-        let (are_enough, lasts_ms) = (self.samples >= BUCKET_SAMPLES_MIN, at_ms.saturating_sub(self.began_at_ms));
-        // A few copies of a slow feed say more than a guess, too.
-        let is_known = self.is_guess && (are_enough || lasts_ms >= self.span_ms);
-        if is_known || are_enough && lasts_ms >= BUCKET_MS {
-            (self.last_ms, self.this_ms, self.began_at_ms, self.samples) = (self.this_ms, 0, at_ms, 0);
-            self.is_guess = false;
-            (self.late_max_ms, self.late_seconds) = (0, 0);
-            self.settle();
+        self.stretch.sample(skew_ms, at_ms);
+        if skew_ms > self.late_ms {
+            self.late(skew_ms, at_ms);
         }
     }
 
-    fn raise(&mut self, skew_ms: u64, at_ms: u64) {
-        if skew_ms <= self.late_ms {
-            self.this_ms = skew_ms;
-            self.settle();
-            return;
+    #[cold]
+    fn conclude(&mut self, at_ms: u64) {
+        let typical_ms = std::mem::take(&mut self.stretch).typical_ms();
+        // What is later than late must go on for longer.
+        if typical_ms <= self.late_ms {
+            self.this_ms = self.this_ms.max(typical_ms);
         }
+        if self.is_guess || at_ms >= self.began_at_ms.saturating_add(BUCKET_MS) {
+            (self.last_ms, self.this_ms, self.began_at_ms) = (self.this_ms, 0, at_ms);
+            (self.late_max_ms, self.late_seconds, self.is_guess) = (0, 0, false);
+        }
+        self.settle();
+    }
+
+    #[cold]
+    fn late(&mut self, skew_ms: u64, at_ms: u64) {
         self.late_max_ms = self.late_max_ms.max(skew_ms);
         let second = at_ms / 1_000;
         if second != self.late_second {
             self.late_second = second;
             self.late_seconds += 1;
         }
-        if self.late_seconds >= LATE_SECONDS_MIN {
+        if self.late_seconds > self.span_ms / 1_000 + LATE_SECONDS_MORE {
             self.this_ms = self.late_max_ms;
             (self.late_max_ms, self.late_seconds) = (0, 0);
             self.settle();
@@ -120,27 +125,103 @@ impl Skew {
     }
 }
 
+/// The copies of a second or so, by their skew: powers of two, each in eight parts.
+#[derive(Debug)]
+struct Stretch {
+    began_at_ms: u64,
+    samples: u32,
+    largest_ms: u64,
+    counts: [u32; CLASSES],
+}
+
+const CLASSES: usize = 160;
+const PARTS: u64 = 8;
+
+impl Default for Stretch {
+    fn default() -> Self {
+        Self { began_at_ms: 0, samples: 0, largest_ms: 0, counts: [0; CLASSES] }
+    }
+}
+
+impl Stretch {
+    fn is_over(&self, at_ms: u64) -> bool {
+        let lasts_ms = at_ms.saturating_sub(self.began_at_ms);
+        let is_enough = lasts_ms >= STRETCH_MS && self.samples >= STRETCH_SAMPLES_MIN;
+        is_enough || self.samples > 0 && lasts_ms >= STRETCH_MS_MAX
+    }
+
+    fn sample(&mut self, skew_ms: u64, at_ms: u64) {
+        if self.samples == 0 {
+            self.began_at_ms = at_ms;
+        }
+        self.samples += 1;
+        self.largest_ms = self.largest_ms.max(skew_ms);
+        self.counts[class(skew_ms)] += 1;
+    }
+
+    /// What two thirds of the copies do not exceed.
+    fn typical_ms(&self) -> u64 {
+        let mut wanted = (self.samples * 2).div_ceil(3);
+        let found = self.counts.iter().position(|count| {
+            wanted = wanted.saturating_sub(*count);
+            wanted == 0
+        });
+        found.map_or(0, largest_of).min(self.largest_ms)
+    }
+}
+
+fn class(skew_ms: u64) -> usize {
+    let exponent = u64::from(skew_ms.max(PARTS).ilog2()) - u64::from(PARTS.ilog2());
+    let class = exponent * PARTS + (skew_ms >> exponent);
+    usize::try_from(class).map_or(CLASSES - 1, |class| class.min(CLASSES - 1))
+}
+
+/// The largest skew of a class, in milliseconds.
+fn largest_of(class: usize) -> u64 {
+    let class = class as u64;
+    if class < 2 * PARTS {
+        return class;
+    }
+    let (exponent, part) = (class / PARTS - 1, class % PARTS);
+    ((PARTS + part + 1) << exponent) - 1
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_largest_of_a_minute_is_usual_and_then_forgotten() {
+    fn classes_are_in_order_and_an_eighth_wide() {
+        let mut last = 0;
+        for skew_ms in 0..700_000_u64 {
+            let class = class(skew_ms);
+            assert!(class == last || class == last + 1, "{skew_ms}");
+            assert!((skew_ms..=skew_ms + skew_ms / 8).contains(&largest_of(class)), "{skew_ms}: {}", largest_of(class));
+            last = class;
+        }
+        assert_eq!(class(u64::MAX), CLASSES - 1);
+    }
+
+    #[test]
+    fn the_largest_typical_one_of_a_minute_is_usual_and_then_forgotten() {
         let mut skew = Skew::of(10_000, Some(20), 0);
         assert_eq!((skew.usual_ms(), skew.late_ms()), (20, 1_040));
-        (0..100).for_each(|n| skew.sample(if n == 50 { 700 } else { 10 }, n * 100));
-        assert_eq!((skew.usual_ms(), skew.late_ms()), (700, 2_400));
-        (0..1_300).for_each(|n| skew.sample(10, 10_000 + n * 100));
+        (0..100).for_each(|n| skew.sample(if n % 4 == 0 { 1_000 } else { 10 }, n * 50));
+        assert_eq!(skew.usual_ms(), 20, "some are no measure");
+        (0..100).for_each(|n| skew.sample(703, 5_000 + n * 50));
+        skew.sample(10, 11_000);
+        assert_eq!((skew.usual_ms(), skew.late_ms()), (703, 2_406));
+        (0..1_300).for_each(|n| skew.sample(10, 12_000 + n * 50));
         assert_eq!((skew.usual_ms(), skew.late_ms()), (10, 1_020));
     }
 
     #[test]
-    fn a_guess_lasts_until_copies_have_come() {
+    fn a_guess_lasts_until_a_second_of_copies_has_come() {
         let mut skew = Skew::of(10_000, None, 0);
-        (0..31).for_each(|n| skew.sample(20, 60_000 + n));
+        (0..100).for_each(|n| skew.sample(if n % 4 == 0 { 7_000 } else { 20 }, 60_000 + n * 10));
         assert_eq!((skew.is_guess(), skew.late_ms()), (true, 10_000), "however long nothing came before");
-        skew.sample(20, 60_031);
-        assert_eq!((skew.is_guess(), skew.late_ms()), (false, 1_040));
+        skew.sample(20, 61_000);
+        assert_eq!((skew.is_guess(), skew.late_ms()), (false, 1_042));
         let mut slow = Skew::of(10_000, None, 0);
         slow.sample(20, 60_000);
         assert!(slow.is_guess());
@@ -159,9 +240,9 @@ mod tests {
     #[test]
     fn a_burst_after_a_pause_is_not_usual_and_a_new_skew_is() {
         let mut skew = Skew::of(10_000, Some(10), 0);
-        (0..1_000).for_each(|n| skew.sample(9_000, n));
+        (0..9_000).for_each(|n| skew.sample(9_000, n));
         assert_eq!(skew.usual_ms(), 10);
-        (0..100).for_each(|n| skew.sample(5_000, 20_000 + n * 100));
+        (0..140).for_each(|n| skew.sample(5_000, 20_000 + n * 100));
         assert!(skew.usual_ms() >= 5_000);
     }
 }
