@@ -12,6 +12,8 @@ use crate::{Fingerprint, Frame, Options};
 /// First attempt after so many frames, then at least so many between two.
 const ATTEMPT_FRAMES_FIRST: u64 = 8;
 const ATTEMPT_FRAMES_STEP: u64 = 4;
+/// However many frames it has received, it is looked at so often: its twin may have begun to deliver the same a moment ago.
+const ATTEMPT_MS_MAX: u64 = 5_000;
 /// An overlap equal position by position is believed if it lasted this long: longer than connections ever interleave
 /// differently.
 const EQUAL_LASTS_MS_MIN: u64 = 1_000;
@@ -26,6 +28,9 @@ pub(crate) struct Joining<P> {
     bytes_max: usize,
     received: u64,
     attempt_at: u64,
+    attempted_ms: u64,
+    /// Since when all attempts have found that one of the two leaves messages out.
+    pub(crate) lacking_since_ms: Option<u64>,
     /// Since when no live reference has been there to align with.
     pub(crate) alone_since_ms: Option<u64>,
     /// Since when it has been waiting for its place.
@@ -43,6 +48,8 @@ impl<P> Joining<P> {
             bytes_max: options.joining_bytes_max,
             received: 0,
             attempt_at: ATTEMPT_FRAMES_FIRST,
+            attempted_ms: since_ms,
+            lacking_since_ms: None,
             alone_since_ms: None,
             since_ms,
             lags: false,
@@ -107,12 +114,13 @@ impl<P> Joining<P> {
         Some(self.frames.back()?.0.saturating_sub(self.frames.get(first)?.0))
     }
 
-    pub(crate) fn is_attempt_due(&self) -> bool {
-        self.received >= self.attempt_at
+    pub(crate) fn is_attempt_due(&self, now_ms: u64) -> bool {
+        self.received >= self.attempt_at || now_ms >= self.attempted_ms.saturating_add(ATTEMPT_MS_MAX)
     }
 
-    /// Plans the next attempt: a quarter more frames, or, once the buffer is full, ever more rarely.
-    pub(crate) fn plan_attempt(&mut self) {
+    /// Plans the next attempt: a quarter more frames, or, once that takes longer, some seconds.
+    pub(crate) fn plan_attempt(&mut self, now_ms: u64) {
+        self.attempted_ms = now_ms;
         self.attempt_at = self.received + ATTEMPT_FRAMES_STEP.max(self.received / 4);
     }
 

@@ -332,7 +332,8 @@ impl<P> Merge<P> {
             }
             Stage::Joining(_) => return self.take_in_crowded(side, frame, at_ms),
         };
-        self.last_aligned_frame_ms = Some(self.now_ms);
+        // A newcomer's frames are taken in later than they came, some long after its end.
+        self.last_aligned_frame_ms = self.last_aligned_frame_ms.max(Some(at_ms));
         let observe = if self.options.has(Bug::DedupOff) { Window::append } else { Window::observe };
         let record = self.queue.next_record();
         let sighting = observe(&mut self.window, aligned.slot, frame.fingerprint, record, self.now_ms);

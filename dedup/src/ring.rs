@@ -11,7 +11,7 @@ use crate::{Fingerprint, Options};
 pub(crate) struct Past {
     pub(crate) fingerprint: Fingerprint,
     pub(crate) ordinal: u64,
-    at_ms: u64,
+    pub(crate) at_ms: u64,
 }
 
 #[derive(Debug)]

@@ -207,9 +207,15 @@ impl Watch {
         self.clocks.iter().all(|clock| clock.counted_since(moment_ms) >= READ_MS_MIN)
     }
 
-    /// The same to say that what one lacks of then it will not bring any more, as far as the usual skew goes.
-    pub(crate) fn has_matched_since(&self, moment_ms: u64) -> bool {
-        self.has_read_since(moment_ms.saturating_add(self.skew.late_ms()))
+    /// The same to say that what one lacks of then it will not bring any more, as far as the usual skew goes; while nothing is known
+    /// of that, the one that was seen.
+    pub(crate) fn has_matched_since(&self, moment_ms: u64, seen_skew_ms: u64) -> bool {
+        let late_ms = if self.skew.is_guess() {
+            Skew::of(self.skew.span_ms(), Some(seen_skew_ms), moment_ms).late_ms()
+        } else {
+            self.skew.late_ms()
+        };
+        self.has_read_since(moment_ms.saturating_add(late_ms))
     }
 
     /// Whether the next look is due.

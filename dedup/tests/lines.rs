@@ -5,7 +5,8 @@
 use std::collections::VecDeque;
 
 use twinfeed_dedup::{
-    Fingerprint, Frame, FrameKind, Merge, MergeStatus, Notice, Options, Shape, Share, Side, SubscriptionId, ToStandby,
+    Fingerprint, Frame, FrameKind, Merge, MergeStatus, Notice, Options, Retention, Shape, Share, Side, SubscriptionId,
+    ToStandby,
 };
 
 const STEP_MS: u64 = 10;
@@ -665,6 +666,32 @@ fn a_line_found_lacking_was_no_proof_while_it_was_alone() {
             let lost = rig.sent - rig.written;
             assert!(lost <= 1_500 / every_ms + 4, "{scene}: {lost} lost");
         }
+    }
+}
+
+/// The owner died while a channel of the other line was silent: nothing is known of the new pair, and what the whole line has is
+/// buffered for some seconds only.
+#[test]
+fn a_line_that_lacks_a_channel_is_found_after_a_takeover_however_quick_the_feed() {
+    for per_step in [1, 10, 50] {
+        let mut rig = Rig::new([0, 20]);
+        let mut retention = Retention::new(Options::default());
+        retention.subscribed(rig.ids[0]);
+        rig.merge = Merge::take_over(Options::default(), 2, retention, [], 0);
+        rig.merge.standby_joined();
+        rig.connect(Side::Standby);
+        rig.run(6 * SECOND, |rig| {
+            for n in 0..per_step {
+                let is_book = (rig.now_ms / STEP_MS + n).is_multiple_of(3);
+                rig.trade(if is_book { "book" } else { "ticker" }, if is_book { only(Side::Standby) } else { BOTH });
+            }
+        });
+        let aligned_ms = rig.aligned_ms().unwrap_or(u64::MAX);
+        assert!(aligned_ms < 4 * SECOND, "{per_step} in {STEP_MS} ms: {:?}", rig.notices);
+        assert!(rig.behind_since_ms(Side::Own).is_some(), "{per_step}: {:?}", rig.merge.status());
+        // The buffer holds 8,192 frames; a third of what it had to let go is of the channel that nobody else delivered.
+        let lost = rig.sent - rig.written;
+        assert!(lost <= 30 + per_step * 400 / 3 - (8_192 / 3).min(per_step * 400 / 3), "{per_step}: {lost} lost");
     }
 }
 

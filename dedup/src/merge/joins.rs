@@ -63,6 +63,12 @@ struct Newcomer<P> {
     joining: Joining<P>,
 }
 
+/// The end of the reference's frames that a newcomer is compared with, and how many come before it.
+fn compared<P>(joining: &Joining<P>, reference: &Aligned) -> (usize, Vec<Fingerprint>) {
+    let skipped = reference.ring.len().saturating_sub(joining.compared_frames());
+    (skipped, reference.ring.since(skipped).map(|past| past.fingerprint).collect())
+}
+
 /// What the reference has from around the cut.
 struct Overlap {
     slot: Slot,
@@ -102,8 +108,8 @@ impl<P> Merge<P> {
         let Some(joining) = self.joining_mut(side) else { return };
         let alone_since_ms = if outlook == Outlook::Delivers { None } else { joining.alone_since_ms.or(Some(now_ms)) };
         joining.alone_since_ms = alone_since_ms;
-        if joining.is_attempt_due() {
-            joining.plan_attempt();
+        if joining.is_attempt_due(now_ms) {
+            joining.plan_attempt(now_ms);
             if self.try_align(side, outlook, |joining, overlap| joining.is_long_enough(&overlap)) {
                 return;
             }
@@ -185,6 +191,11 @@ impl<P> Merge<P> {
         is_enough: impl Fn(&Joining<P>, Range<usize>) -> bool,
     ) -> bool {
         let found = outlook.sources().iter().find_map(|source| self.find_overlap(side, *source, &is_enough));
+        // What a subscription that has ended leaves out is of the past.
+        let found = match outlook {
+            Outlook::Delivers => found.or_else(|| self.find_overlap_of_lacking(side, &is_enough)),
+            Outlook::Past | Outlook::Nothing => found,
+        };
         let Some((cut, overlap)) = found else { return false };
         let Some(newcomer) = self.take_newcomer(side) else { return false };
         self.align(newcomer, cut, overlap);
@@ -198,30 +209,42 @@ impl<P> Merge<P> {
         is_enough: impl Fn(&Joining<P>, Range<usize>) -> bool,
     ) -> Option<(Cut, Overlap)> {
         let (joining, aligned) = (self.joining(side)?, self.aligned_at(side, source)?);
-        let skipped = aligned.ring.len().saturating_sub(joining.compared_frames());
-        let ring: Vec<Fingerprint> = aligned.ring.since(skipped).map(|past| past.fingerprint).collect();
-        let newcomer = joining.fingerprints();
-        let in_ring = |cut: Cut| Cut { ring: skipped + cut.ring, ..cut };
-        if let Some(cut) = find_cut(&newcomer, &ring, |overlap| is_enough(joining, overlap)) {
-            let cut = in_ring(cut);
-            return Some((cut, self.overlap(aligned, cut, cut)?));
-        }
-        // What a subscription that has ended leaves out is of the past.
-        if source != Source::Other || self.outlook(side) != Outlook::Delivers {
-            return None;
-        }
+        let (skipped, ring) = compared(joining, aligned);
+        let cut = find_cut(&joining.fingerprints(), &ring, |overlap| is_enough(joining, overlap))?;
+        let cut = Cut { ring: skipped + cut.ring, ..cut };
+        Some((cut, self.overlap(aligned, cut, cut)?))
+    }
+
+    /// The same where one of the two leaves messages out. In a backlog, or behind a process that was frozen, what one line lacks may
+    /// only not have been read yet: it has to go on for a while.
+    fn find_overlap_of_lacking(
+        &mut self,
+        side: Side,
+        is_enough: impl Fn(&Joining<P>, Range<usize>) -> bool,
+    ) -> Option<(Cut, Overlap)> {
+        let (joining, aligned) = (self.joining(side)?, self.aligned_at(side, Source::Other)?);
+        let ((skipped, ring), newcomer) = (compared(joining, aligned), joining.fingerprints());
         let interleave = self.options.interleave_frames_max;
-        let LackingCut { cut, first, leaves_out } =
-            find_cut_of_lacking(&newcomer, &ring, interleave, |overlap| is_enough(joining, overlap))?;
-        // In a backlog, or behind a process that was frozen, what one line lacks may only not have been read yet.
-        if !self.watch.has_matched_since(joining.arrived_ms(first.newcomer)) {
+        let found = find_cut_of_lacking(&newcomer, &ring, interleave, |overlap| is_enough(joining, overlap));
+        let seen = found.map(|LackingCut { first, .. }| {
+            let arrived_ms = joining.arrived_ms(first.newcomer);
+            let reference_ms = aligned.ring.since(skipped + first.ring).next().map_or(arrived_ms, |past| past.at_ms);
+            (arrived_ms, arrived_ms.abs_diff(reference_ms))
+        });
+        // The buffer of a quick feed holds less than that while, so the first one seen counts.
+        let joining = self.joining_mut(side)?;
+        let since_ms = seen.map(|(arrived_ms, _)| *joining.lacking_since_ms.get_or_insert(arrived_ms));
+        joining.lacking_since_ms = since_ms;
+        if !self.watch.has_matched_since(since_ms?, seen?.1) {
             return None;
         }
+        let LackingCut { cut, first, leaves_out } = found?;
+        let aligned = self.aligned_at(side, Source::Other)?;
         let late = self.late(aligned, (skipped + first.ring, skipped + cut.ring), &newcomer);
         let (before, between) = (&newcomer[..first.newcomer], &newcomer[first.newcomer..cut.newcomer]);
         let known: HashSet<Fingerprint, Folding> = ring.iter().chain(before).copied().collect();
         let missing = Some(between.iter().filter(|one| !known.contains(one)).copied().collect());
-        let (cut, first) = (in_ring(cut), in_ring(first));
+        let [cut, first] = [cut, first].map(|cut| Cut { ring: skipped + cut.ring, ..cut });
         let mut overlap = Overlap { starts_earlier: false, missing, leaves_out, ..self.overlap(aligned, cut, first)? };
         let made_ms = late.iter().filter_map(|ordinal| self.window.get(*ordinal)).map(|entry| entry.created_at_ms);
         overlap.open_from_ms = made_ms.fold(overlap.open_from_ms, u64::min);

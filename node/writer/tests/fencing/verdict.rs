@@ -42,7 +42,8 @@ pub(crate) fn judge(
     let mut verdict = Verdict { is_rough: plan.rough, faults, ..Verdict::default() };
     for (number, (journal, stream)) in journals.iter().zip(streams).enumerate() {
         let own = topic.iter().filter(|stamped| stamped.stream == identity(number)).map(|stamped| stamped.record);
-        let is_reported = !journal.reports.is_empty() || (journal.has_given_up && !stream.is_read_to_end);
+        let is_untellable = !stream.is_read_to_end && (journal.has_given_up || plan.rough);
+        let is_reported = !journal.reports.is_empty() || is_untellable;
         let told = judge_stream(&own.collect::<Vec<TailRecord>>(), (journal, stream), is_reported);
         verdict.is_reported |= is_reported;
         verdict.violations.extend(told.into_iter().map(|told| format!("stream {number}: {told}")));
