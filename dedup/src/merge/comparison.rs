@@ -59,7 +59,7 @@ impl<P> Merge<P> {
             own_aligned,
             standby_aligned,
             redundant,
-            at_risk: !(own_aligned && redundant && !self.lacks(Side::Own) && !self.is_unmeasured()),
+            at_risk: !own_aligned || !redundant || self.lacks(Side::Own) || self.is_unmeasured(),
             own_behind_since_ms: self.watch.behind_since_ms(Side::Own),
             standby_behind_since_ms: self.watch.behind_since_ms(Side::Standby),
             own_alone: self.watch.alone(Side::Own, self.now_ms),
