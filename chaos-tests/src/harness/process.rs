@@ -148,7 +148,9 @@ fn newer_source(binary: &Path) -> Result<Option<PathBuf>> {
     // `binary: source source`, blanks in a path escaped.
     let escaped = list.replace("\\ ", "\0");
     let sources = escaped.split_whitespace().skip(1).map(|source| PathBuf::from(source.replace('\0', " ")));
-    Ok(sources.into_iter().find(|source| {
+    // What a build script makes is made again for other profiles and features.
+    let made = binary.parent().context("a directory of binaries")?;
+    Ok(sources.filter(|source| !source.starts_with(made)).find(|source| {
         // One that is gone is another working copy's, or removed since.
         source.metadata().and_then(|meta| meta.modified()).is_ok_and(|changed| changed > built)
     }))
