@@ -820,6 +820,34 @@ fn repeats_after_a_silence_are_no_skew() {
     }
 }
 
+/// Many messages say again what was said a moment ago: which of them a newcomer's are copies of nobody knows.
+#[test]
+fn a_newcomer_of_a_feed_that_repeats_itself_knows_the_skew() {
+    for (side, seed) in Side::BOTH.into_iter().flat_map(|side| (1..20).map(move |seed| (side, seed))) {
+        let mut rig = Rig::new([0, 20]);
+        rig.seed = seed;
+        let talk = |rig: &mut Rig, of_channel: Gets| {
+            rig.sent += 1;
+            let n = if rig.random(3) == 0 { rig.sent } else { rig.sent - rig.random(rig.sent.min(200)) };
+            if n.is_multiple_of(3) {
+                rig.send(&format!(r#"{{"channel":"book","n":{n}}}"#), of_channel);
+            } else {
+                rig.send(&format!(r#"{{"channel":"ticker","n":{n}}}"#), BOTH);
+            }
+        };
+        rig.run(20 * SECOND, |rig| rig.every(10, |rig| talk(rig, BOTH)));
+        rig.disconnect(side);
+        rig.run(200, |rig| rig.every(10, |rig| talk(rig, BOTH)));
+        rig.connect(side);
+        let back_ms = rig.now_ms;
+        while rig.aligned_ms().is_none_or(|at_ms| at_ms < back_ms) {
+            assert!(rig.now_ms < back_ms + MINUTE, "{side:?}: {:?}", rig.notices);
+            rig.run(10, |rig| rig.every(10, |rig| talk(rig, only(side.other()))));
+        }
+        assert!(rig.merge.status().skew_ms < 100, "{side:?}: {:?}", rig.merge.status());
+    }
+}
+
 /// A kind of message that comes only now, and a feed in which hardly a kind comes twice.
 #[test]
 fn a_silent_line_of_free_text_is_behind() {

@@ -311,11 +311,17 @@ impl<P> Merge<P> {
         self.count(self.now_ms);
         let mut frames = joining.into_frames();
         let after_cut = frames.split_off(cut.newcomer);
+        // Which occurrence a repeat is a copy of does not matter for what is written, and says nothing of the skew.
+        let repeated = overlap.pool.iter().filter(|(_, twins)| twins.len() > 1).map(|(fingerprint, _)| *fingerprint);
+        let repeated: HashSet<Fingerprint, Folding> = repeated.collect();
         let mut skews = VecDeque::with_capacity(SKEWS_MAX);
         for (at_ms, frame) in frames {
-            if missing.contains(&frame.fingerprint) {
+            let fingerprint = frame.fingerprint;
+            if missing.contains(&fingerprint) {
                 self.take_in(side, frame, at_ms);
-            } else if let Some(skew_ms) = self.settle_before_cut(side, slot, (at_ms, frame), &mut overlap) {
+            } else if let Some(skew_ms) = self.settle_before_cut(side, slot, (at_ms, frame), &mut overlap)
+                && !repeated.contains(&fingerprint)
+            {
                 skews.truncate(SKEWS_MAX - 1);
                 skews.push_front(skew_ms);
             }
