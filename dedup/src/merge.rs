@@ -402,7 +402,7 @@ impl<P> Merge<P> {
         self.watch.is_behind(side) || self.silent[side.index()]
     }
 
-    /// Both lines count, but none has delivered a copy of what the other has: a silent one would not be found yet.
+    /// Both lines count, but too few copies have come to say how late they usually are: a silent one would not be found yet.
     pub(in crate::merge) fn is_unmeasured(&self) -> bool {
         self.lines().is_some() && self.watch.is_unmeasured()
     }

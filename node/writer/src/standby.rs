@@ -19,7 +19,7 @@ const RELAY_FRAMES_MAX: usize = 256;
 const RELAY_BYTES_MAX: usize = 512 * 1024;
 /// A frozen owner is replaced sooner than this after its acks have stopped; one that only cannot reach Kafka, later.
 const REACHED_MS_MIN: u64 = 1_000;
-/// The owner asks some five times a second; what it asks beyond these is answered with them.
+/// The owner asks some five times a second; what it asks while so many wait is never answered, as it asks again.
 const QUESTIONS_MAX: usize = 16;
 
 /// State of a standby.
