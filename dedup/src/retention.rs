@@ -78,7 +78,6 @@ pub(crate) struct Remains<P> {
 pub(crate) struct RemainingSubscription {
     pub(crate) id: SubscriptionId,
     pub(crate) connected: bool,
-    pub(crate) was_aligned: bool,
     pub(crate) next_index: u64,
     pub(crate) history: VecDeque<(u64, Fingerprint)>,
 }
@@ -282,6 +281,13 @@ impl<P> Retention<P> {
         self.redundant && self.broken.is_empty()
     }
 
+    /// Whether it holds frames and the owner has never said where any of them stand: what it acknowledged was said of other lines,
+    /// and every recent record of the topic may be among them.
+    pub fn is_stranger(&self) -> bool {
+        let is_aligned = self.current.as_ref().is_some_and(|current| current.was_aligned);
+        !is_aligned && self.held.iter().all(|held| !held.was_aligned) && self.oldest_retained().is_some()
+    }
+
     /// Bytes retained, as the frames weigh.
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -317,8 +323,11 @@ impl<P> Retention<P> {
 
     /// Takes it apart for a takeover.
     pub(crate) fn into_remains(self) -> Remains<P> {
-        let current = self.current.map(|Current { id, connected, was_aligned, next_index, history }| {
-            RemainingSubscription { id, connected, was_aligned, next_index, history }
+        let current = self.current.map(|Current { id, connected, next_index, history, .. }| RemainingSubscription {
+            id,
+            connected,
+            next_index,
+            history,
         });
         let earlier = self.earlier.into_iter().collect();
         let held = self.held.into_iter().map(|held| (held.id, held.frames)).collect();

@@ -407,10 +407,16 @@ fn a_standby_that_was_never_aligned_finds_its_place_in_the_tail() {
     let payload = |n: u64| if n.is_multiple_of(3) { format!("r{}", n % 4) } else { format!("m{n}") };
     for (first, expected_from) in [(901, 1_001), (1_001, 1_001), (1_011, 1_011)] {
         let mut retention = Retention::new(Options::default());
+        // What an earlier line of it had not seen is no matter of this one.
+        retention.subscribed(LATER);
+        let unseen = vec![(RecordId { epoch: 2, sequence: 9 }, fingerprint("r1"))];
+        let ack = Ack { subscription: LATER, unseen, resolved: Vec::new(), aligned: true, redundant: true };
+        retention.receive(ToStandby::Ack(ack)).expect("an ack has no bytes");
         retention.subscribed(STANDBY);
         for n in first..=1_100 {
             retention.frame(frame(STANDBY, n + 1 - first, &payload(n)));
         }
+        assert!(retention.is_stranger());
         let tail = (1..=1_000).map(|n| TailRecord {
             id: RecordId { epoch: 3, sequence: n },
             fingerprint: fingerprint(&payload(n)),

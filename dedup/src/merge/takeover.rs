@@ -31,14 +31,16 @@ impl<P> Merge<P> {
         merge.advance(now_ms);
         // Something may be in the topic: a first subscription that comes only now is a newcomer.
         merge.is_first = false;
-        let Remains { current, mut held, earlier, surplus } = retention.into_remains();
+        let is_stranger = retention.is_stranger();
+        let Remains { current, mut held, earlier, mut surplus } = retention.into_remains();
+        if is_stranger {
+            // Told of a subscription that has left nothing here.
+            surplus.clear();
+        }
         let mut mine: BTreeSet<SubscriptionId> = held.iter().map(|(id, _)| *id).chain(earlier).collect();
         mine.extend(current.as_ref().map(|current| current.id));
         let known: BTreeSet<RecordId> = surplus.keys().copied().collect();
         let tail: Vec<TailRecord> = tail.into_iter().collect();
-        let is_stranger = current.as_ref().is_some_and(|current| {
-            !current.was_aligned && surplus.is_empty() && held.iter().all(|(id, _)| *id == current.id)
-        });
         let tail = match held.front_mut().filter(|_| is_stranger) {
             Some((_, frames)) => after_cut(tail, frames),
             None => tail,
@@ -140,7 +142,8 @@ impl<P> Merge<P> {
     }
 }
 
-/// What of the tail the frames of a subscription that was never aligned may be matched with. Where it stands is not known, so
+/// What of the tail the frames of a node whose subscriptions were never aligned may be matched with; `frames` are its first
+/// one's. Where it stands is not known, so
 /// the tail is what a newcomer is compared with: everything before the cut is settled, in the topic and among the frames.
 ///
 /// Without a cut, most likely the frames begin after the tail, and a repeat must not be taken for an older one: only payloads

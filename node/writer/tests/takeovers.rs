@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use twinfeed_dedup::{Ack, SubscriptionId, ToStandby};
 use twinfeed_writer::{
-    Assigned, Epoch, Failure, Input, Now, OpenError, Opened, Output, Remedy, Sight, Writer,
+    Assigned, Epoch, Failure, Input, Now, OpenError, Opened, Output, Remedy, Sight, TailFrom, Writer,
     frame::{EndKind, FeedEvent, Frame, FrameKind},
     relay::{OwnerMessage, StandbyMessage},
 };
@@ -58,8 +58,14 @@ impl Rig {
 
     /// The owner says that all is well with this standby's line: a takeover loses nothing.
     fn promised(&mut self) {
+        self.acked(true);
+    }
+
+    /// The owner has written, and has found this standby's line in the feed or not.
+    fn acked(&mut self, aligned: bool) {
         let id = self.announced();
-        let ack = Ack { subscription: id, unseen: Vec::new(), resolved: Vec::new(), aligned: true, redundant: true };
+        let (unseen, resolved) = (Vec::new(), Vec::new());
+        let ack = Ack { subscription: id, unseen, resolved, aligned, redundant: aligned };
         let message = OwnerMessage::Merge { number: 1, committed: vec![(0, 5)], message: ToStandby::Ack(ack) };
         self.give(Input::FromOwner(message));
     }
@@ -101,6 +107,15 @@ impl Rig {
         gaps.map(|gap| (bound(gap, "from_ms"), bound(gap, "to_ms"))).collect()
     }
 
+    /// From where the topic is read.
+    fn tail_from(&self) -> &TailFrom {
+        let plan = self.outputs.iter().rev().find_map(|output| match output {
+            Output::Open(plan) => Some(plan),
+            _ => None,
+        });
+        &plan.expect("a producer is opened").tail_from
+    }
+
     fn renewals(&self) -> usize {
         self.outputs.iter().filter(|output| matches!(output, Output::Reconnect { .. })).count()
     }
@@ -115,6 +130,18 @@ fn a_redundant_takeover_tells_no_gap() {
     rig.at(2_100).opened(2_000);
     rig.at(9_000).frame(LINE);
     assert_eq!((rig.gaps(), rig.renewals()), (vec![], 0));
+}
+
+/// What an owner has written before it knew where a standby's line stands may be among that one's frames.
+#[test]
+fn what_was_acked_before_the_line_had_its_place_is_read_again() {
+    for (aligned, expected) in [(true, TailFrom::Offsets(BTreeMap::from([(0, 5)]))), (false, TailFrom::Recent)] {
+        let mut rig = Rig::new();
+        rig.at(2_000).frame(LINE);
+        rig.acked(aligned);
+        rig.takes_over();
+        assert_eq!(rig.tail_from(), &expected, "aligned: {aligned}");
+    }
 }
 
 #[test]

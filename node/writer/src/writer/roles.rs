@@ -23,6 +23,8 @@ impl Writer {
                 let lacking = standby.lacking();
                 let Standby { mut retention, acked, heard_at_ms: heard_ms, .. } = *standby;
                 retention.owner_gone();
+                // What was acked before the owner knew where the line stands is in the topic, and among these frames.
+                let acked = acked.filter(|_| !retention.is_stranger());
                 let tail_from = acked.map_or(TailFrom::Recent, TailFrom::Offsets);
                 self.outputs.push(Output::EndRelay);
                 if lacking.is_some() && self.settings.behind_ms_max > 0 {
