@@ -84,4 +84,6 @@ pub struct TailRecord {
     pub subscription: SubscriptionId,
     /// Its index within that subscription.
     pub index: u64,
+    /// The former owner had told this standby of it: a frame of a subscription that it had aligned is no copy of it.
+    pub acknowledged: bool,
 }

@@ -36,11 +36,11 @@ pub struct Retention<P> {
 
 /// The unresolved frames of one subscription.
 #[derive(Debug)]
-struct Held<P> {
-    id: SubscriptionId,
+pub(crate) struct Held<P> {
+    pub(crate) id: SubscriptionId,
     /// The owner has aligned it at some time: it counts on these frames.
-    was_aligned: bool,
-    frames: BTreeMap<u64, Frame<P>>,
+    pub(crate) was_aligned: bool,
+    pub(crate) frames: BTreeMap<u64, Frame<P>>,
 }
 
 /// A frame that a full retention has let go.
@@ -68,7 +68,7 @@ struct Current {
 #[derive(Debug)]
 pub(crate) struct Remains<P> {
     pub(crate) current: Option<RemainingSubscription>,
-    pub(crate) held: VecDeque<(SubscriptionId, BTreeMap<u64, Frame<P>>)>,
+    pub(crate) held: VecDeque<Held<P>>,
     pub(crate) earlier: BTreeSet<SubscriptionId>,
     pub(crate) surplus: BTreeMap<RecordId, Fingerprint>,
 }
@@ -141,7 +141,16 @@ impl<P> Retention<P> {
     /// Another owner, or the same one anew, knows nothing of what the last one promised.
     pub fn new_owner(&mut self) {
         self.disconnected();
+        self.forgotten();
         self.owner_gone = false;
+    }
+
+    /// The owner knows none of these subscriptions any more: what it acknowledges from here on is said of others.
+    pub fn forgotten(&mut self) {
+        self.held.iter_mut().for_each(|held| held.was_aligned = false);
+        if let Some(current) = &mut self.current {
+            current.was_aligned = false;
+        }
     }
 
     /// Retains a frame of the current subscription. Frames of others and indices received before are left out.
@@ -281,11 +290,10 @@ impl<P> Retention<P> {
         self.redundant && self.broken.is_empty()
     }
 
-    /// Whether it holds frames and the owner has never said where any of them stand: what it acknowledged was said of other lines,
-    /// and every recent record of the topic may be among them.
-    pub fn is_stranger(&self) -> bool {
-        let is_aligned = self.current.as_ref().is_some_and(|current| current.was_aligned);
-        !is_aligned && self.held.iter().all(|held| !held.was_aligned) && self.oldest_retained().is_some()
+    /// Whether it holds frames of a subscription that the owner has never aligned: what it acknowledged was said of other lines, and
+    /// every recent record of the topic may be among them.
+    pub fn has_unplaced(&self) -> bool {
+        self.held.iter().any(|held| !held.was_aligned && !held.frames.is_empty())
     }
 
     /// Bytes retained, as the frames weigh.
@@ -330,7 +338,6 @@ impl<P> Retention<P> {
             history,
         });
         let earlier = self.earlier.into_iter().collect();
-        let held = self.held.into_iter().map(|held| (held.id, held.frames)).collect();
-        Remains { current, held, earlier, surplus: self.surplus }
+        Remains { current, held: self.held, earlier, surplus: self.surplus }
     }
 }

@@ -18,6 +18,10 @@ fn frame(subscription: SubscriptionId, index: u64, payload: &str) -> Frame<Strin
     Frame { subscription, index, fingerprint: fingerprint(payload), bytes: payload.len(), payload: payload.to_owned() }
 }
 
+fn tail_record(id: RecordId, payload: &str, (subscription, index): (SubscriptionId, u64)) -> TailRecord {
+    TailRecord { id, fingerprint: fingerprint(payload), subscription, index, acknowledged: false }
+}
+
 /// The numbered payloads `m<from>` to `m<until - 1>` with indices from `index` on.
 fn deliver(
     merge: &mut Merge<String>,
@@ -352,10 +356,10 @@ fn takeover_writes_what_the_topic_lacks_and_nothing_else() {
     }
     let record = |sequence| RecordId { epoch: 3, sequence };
     let tail = [
-        TailRecord { id: record(1), fingerprint: fingerprint("a"), subscription: OWN, index: 9 },
-        TailRecord { id: record(2), fingerprint: fingerprint("c"), subscription: STANDBY, index: 4 },
-        TailRecord { id: record(3), fingerprint: fingerprint("d"), subscription: OWN, index: 10 },
-        TailRecord { id: record(4), fingerprint: fingerprint("e"), subscription: OWN, index: 11 },
+        tail_record(record(1), "a", (OWN, 9)),
+        tail_record(record(2), "c", (STANDBY, 4)),
+        tail_record(record(3), "d", (OWN, 10)),
+        tail_record(record(4), "e", (OWN, 11)),
     ];
     let mut merge = Merge::take_over(Options::default(), 4, retention, tail, 0);
     let written: Vec<String> = cut(&mut merge, 0).into_iter().map(|record| record.payload).collect();
@@ -374,12 +378,7 @@ fn a_newcomer_finds_what_a_cut_off_owner_wrote_after_its_last_ack() {
     let resolved = (1..=50).map(|index| Resolved { subscription: STANDBY, index, record: RecordId::UNKNOWN }).collect();
     let ack = Ack { subscription: STANDBY, unseen: Vec::new(), resolved, aligned: true, redundant: true };
     retention.receive(ToStandby::Ack(ack)).expect("an ack has no bytes");
-    let tail = (51..=2_000).map(|n| TailRecord {
-        id: RecordId { epoch: 3, sequence: n },
-        fingerprint: fingerprint(&format!("m{n}")),
-        subscription: OWN,
-        index: n,
-    });
+    let tail = (51..=2_000).map(|n| tail_record(RecordId { epoch: 3, sequence: n }, &format!("m{n}"), (OWN, n)));
     let mut merge = Merge::take_over(Options::default(), 4, retention, tail, 0);
     assert_eq!(cut(&mut merge, 0).len(), 0, "the topic has everything");
     merge.standby_joined();
@@ -416,18 +415,44 @@ fn a_standby_that_was_never_aligned_finds_its_place_in_the_tail() {
         for n in first..=1_100 {
             retention.frame(frame(STANDBY, n + 1 - first, &payload(n)));
         }
-        assert!(retention.is_stranger());
-        let tail = (1..=1_000).map(|n| TailRecord {
-            id: RecordId { epoch: 3, sequence: n },
-            fingerprint: fingerprint(&payload(n)),
-            subscription: OWN,
-            index: n,
-        });
+        assert!(retention.has_unplaced());
+        let tail = (1..=1_000).map(|n| tail_record(RecordId { epoch: 3, sequence: n }, &payload(n), (OWN, n)));
         let mut merge = Merge::take_over(Options::default(), 4, retention, tail, 0);
         let written: Vec<String> = cut(&mut merge, 0).into_iter().map(|record| record.payload).collect();
         let expected: Vec<String> = (expected_from..=1_100).map(payload).collect();
         assert_eq!(written, expected, "frames from {first} on");
     }
+}
+
+/// The last connection had its place, the present one not yet: what was acknowledged is new to the frames of the one, and may be
+/// among those of the other.
+#[test]
+fn a_line_with_a_place_and_one_without_are_matched_each_with_its_own_part_of_the_tail() {
+    let mut retention = Retention::new(Options::default());
+    retention.subscribed(LATER);
+    let ack = |resolved| Ack { subscription: LATER, unseen: Vec::new(), resolved, aligned: true, redundant: true };
+    retention.receive(ToStandby::Ack(ack(Vec::new()))).expect("an ack has no bytes");
+    // A heartbeat that the topic has had before, and one message that only this line brought.
+    retention.frame(frame(LATER, 1, "heartbeat"));
+    retention.frame(frame(LATER, 2, "alone"));
+    retention.subscribed(STANDBY);
+    for n in 1..=200 {
+        retention.frame(frame(STANDBY, n, &format!("m{n}")));
+    }
+    retention.frame(frame(STANDBY, 201, "heartbeat"));
+    let first = ["heartbeat".to_owned()].into_iter().chain((1..=150).map(|n| format!("m{n}")));
+    let tail = (1..).zip(first).map(|(n, payload)| TailRecord {
+        acknowledged: n <= 140,
+        ..tail_record(RecordId { epoch: 3, sequence: n }, &payload, (OWN, n))
+    });
+    let mut merge = Merge::take_over(Options::default(), 4, retention, tail, 0);
+    let written: Vec<String> = cut(&mut merge, 0).into_iter().map(|record| record.payload).collect();
+    let expected: Vec<String> = ["heartbeat".to_owned(), "alone".to_owned()]
+        .into_iter()
+        .chain((151..=200).map(|n| format!("m{n}")))
+        .chain(["heartbeat".to_owned()])
+        .collect();
+    assert_eq!(written, expected);
 }
 
 #[test]
@@ -720,8 +745,7 @@ fn the_first_message_after_an_idle_time_is_safe() {
         retention.subscribed(STANDBY);
         retention.frame(frame(STANDBY, 1, "first"));
         let id = RecordId { epoch: 3, sequence: 1 };
-        let record = TailRecord { id, fingerprint: fingerprint("first"), subscription: OWN, index: 1 };
-        let tail = written.then_some(record);
+        let tail = written.then_some(tail_record(id, "first", (OWN, 1)));
         let mut merge = Merge::take_over(Options::default(), 4, retention, tail, 0);
         assert_eq!(cut(&mut merge, 0).len(), usize::from(!written));
     }

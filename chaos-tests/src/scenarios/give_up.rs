@@ -19,6 +19,8 @@ const NAME: &str = "quitter";
 /// Its own two lines of the feed.
 const LINES: [&str; 2] = ["c", "d"];
 const STEP_MAX: Duration = Duration::from_secs(20);
+/// What the leader knows is at every node after its next view, many times a second.
+const HEARD_MAX: Duration = Duration::from_secs(2);
 const ATTEMPTS_MAX: &str = "3";
 
 impl Story for GiveUp {
@@ -104,9 +106,14 @@ fn failed(stage: &mut Stage, why: &str) -> Result<()> {
             let nodes: Vec<(String, String)> =
                 stage.cluster.nodes.iter().map(|node| (node.name.clone(), node.admin.clone())).collect();
             for (node, address) in nodes {
-                let status = stage.cluster.admin.connector_at(&address, NAME)?.status.unwrap_or_default();
-                if status.state() != ConnectorState::Failed || !status.message.contains(why) {
-                    let told = format!("{:?}, `{}`", status.state(), status.message);
+                // The others hear it from the leader, a moment later.
+                let mut told = String::new();
+                let says = wait_for("a node to say that it has failed", HEARD_MAX, || {
+                    let status = stage.cluster.admin.connector_at(&address, NAME).ok()?.status?;
+                    told = format!("{:?}, `{}`", status.state(), status.message);
+                    (status.state() == ConnectorState::Failed && status.message.contains(why)).then_some(())
+                });
+                if says.is_err() {
                     stage.found(format!("{node} does not say FAILED and `{why}`: {told}"));
                 }
             }

@@ -10,7 +10,7 @@ use crate::alignment::find_cut;
 use crate::bug::Bug;
 use crate::joining::Joining;
 use crate::member::{Aligned, Member, Side, Stage};
-use crate::retention::{RemainingSubscription, Remains};
+use crate::retention::{Held, RemainingSubscription, Remains};
 use crate::ring::Ring;
 use crate::slots::{Slot, SlotSet};
 use crate::window::{Entry, Window};
@@ -31,61 +31,60 @@ impl<P> Merge<P> {
         merge.advance(now_ms);
         // Something may be in the topic: a first subscription that comes only now is a newcomer.
         merge.is_first = false;
-        let is_stranger = retention.is_stranger();
-        let Remains { current, mut held, earlier, mut surplus } = retention.into_remains();
-        if is_stranger {
-            // Told of a subscription that has left nothing here.
-            surplus.clear();
-        }
-        let mut mine: BTreeSet<SubscriptionId> = held.iter().map(|(id, _)| *id).chain(earlier).collect();
+        let Remains { current, mut held, earlier, surplus } = retention.into_remains();
+        let mut mine: BTreeSet<SubscriptionId> = held.iter().map(|held| held.id).chain(earlier).collect();
         mine.extend(current.as_ref().map(|current| current.id));
         let known: BTreeSet<RecordId> = surplus.keys().copied().collect();
         let tail: Vec<TailRecord> = tail.into_iter().collect();
-        let tail = match held.front_mut().filter(|_| is_stranger) {
-            Some((_, frames)) => after_cut(tail, frames),
-            None => tail,
-        };
+        let mut places = Places::default();
+        for held in held.iter_mut().filter(|held| !held.was_aligned) {
+            places.overlaps.insert(held.id, overlap(&tail, &mut held.frames));
+        }
         for (record, fingerprint) in surplus {
             merge.insert_known(record, fingerprint, SlotSet::EMPTY);
         }
         for record in tail {
             if mine.contains(&record.subscription) {
-                if let Some((_, frames)) = held.iter_mut().find(|(id, _)| *id == record.subscription) {
-                    frames.remove(&record.index);
+                if let Some(held) = held.iter_mut().find(|held| held.id == record.subscription) {
+                    held.frames.remove(&record.index);
                 }
-            } else if !known.contains(&record.id) {
+            } else if !known.contains(&record.id) && (!record.acknowledged || places.overlaps(record.id)) {
                 merge.insert_known(record.id, record.fingerprint, SlotSet::EMPTY);
+                places.acknowledged.extend(record.acknowledged.then_some(record.id));
             }
         }
-        merge.replay_held(current, held);
+        merge.replay_held(current, held, &places);
         merge
     }
 
-    fn replay_held(
-        &mut self,
-        current: Option<RemainingSubscription>,
-        held: VecDeque<(SubscriptionId, BTreeMap<u64, Frame<P>>)>,
-    ) {
+    fn replay_held(&mut self, current: Option<RemainingSubscription>, held: VecDeque<Held<P>>, places: &Places) {
         let current_id = current.as_ref().map(|current| current.id);
         let mut own = BTreeMap::new();
-        for (id, frames) in held {
+        for Held { id, frames, .. } in held {
             if Some(id) == current_id {
                 own = frames;
                 continue;
             }
-            let slot = self.window.open_slot(self.now_ms);
+            let slot = self.open_slot(id, places);
             for frame in frames.into_values() {
                 self.replay_one(slot, frame);
             }
             self.window.close_slot(slot);
         }
         if let Some(current) = current {
-            self.replay_own(current, own);
+            self.replay_own(current, own, places);
         }
     }
 
-    fn replay_own(&mut self, current: RemainingSubscription, mut frames: BTreeMap<u64, Frame<P>>) {
+    /// A slot for a subscription of this node: what its frames can be no copies of is closed to it.
+    fn open_slot(&mut self, subscription: SubscriptionId, places: &Places) -> Slot {
         let slot = self.window.open_slot(self.now_ms);
+        self.window.close_for(slot, |_, entry| !places.are_open_to(subscription, entry.record));
+        slot
+    }
+
+    fn replay_own(&mut self, current: RemainingSubscription, mut frames: BTreeMap<u64, Frame<P>>, places: &Places) {
+        let slot = self.open_slot(current.id, places);
         let mut ring = Ring::new(&self.options, false);
         let history_from = current.history.front().map_or(u64::MAX, |(index, _)| *index);
         let recent = frames.split_off(&history_from);
@@ -142,25 +141,47 @@ impl<P> Merge<P> {
     }
 }
 
-/// What of the tail the frames of a node whose subscriptions were never aligned may be matched with; `frames` are its first
-/// one's. Where it stands is not known, so
+/// Which records of the topic the frames of this node may be copies of.
+#[derive(Default)]
+struct Places {
+    /// Told to this standby by the former owner, which resolved the frames of aligned subscriptions with them.
+    acknowledged: BTreeSet<RecordId>,
+    /// Per subscription that has no place: what of the tail it overlaps with.
+    overlaps: BTreeMap<SubscriptionId, BTreeSet<RecordId>>,
+}
+
+impl Places {
+    fn overlaps(&self, record: RecordId) -> bool {
+        self.overlaps.values().any(|overlap| overlap.contains(&record))
+    }
+
+    /// The frames of a subscription without a place are compared with what it overlaps with and with nothing else: what the ones
+    /// before it alone have is older.
+    fn are_open_to(&self, subscription: SubscriptionId, record: RecordId) -> bool {
+        match self.overlaps.get(&subscription) {
+            Some(overlap) => overlap.contains(&record),
+            None => !self.acknowledged.contains(&record),
+        }
+    }
+}
+
+/// What of the tail the frames of a subscription that was never aligned may be matched with. Where it stands is not known, so
 /// the tail is what a newcomer is compared with: everything before the cut is settled, in the topic and among the frames.
 ///
 /// Without a cut, most likely the frames begin after the tail, and a repeat must not be taken for an older one: only payloads
 /// that the tail holds once are matched.
-fn after_cut<P>(mut tail: Vec<TailRecord>, frames: &mut BTreeMap<u64, Frame<P>>) -> Vec<TailRecord> {
+fn overlap<P>(tail: &[TailRecord], frames: &mut BTreeMap<u64, Frame<P>>) -> BTreeSet<RecordId> {
     let newcomer: Vec<Fingerprint> = frames.values().map(|frame| frame.fingerprint).collect();
     let topic: Vec<Fingerprint> = tail.iter().map(|record| record.fingerprint).collect();
     if let Some(cut) = find_cut(&newcomer, &topic, |overlap| Joining::<P>::is_last_resort(&overlap)) {
         for _ in 0..cut.newcomer {
             frames.pop_first();
         }
-        return tail.split_off(cut.ring);
+        return tail[cut.ring..].iter().map(|record| record.id).collect();
     }
     let mut times: BTreeMap<Fingerprint, u32> = BTreeMap::new();
     for fingerprint in topic {
         *times.entry(fingerprint).or_default() += 1;
     }
-    tail.retain(|record| times.get(&record.fingerprint) == Some(&1));
-    tail
+    tail.iter().filter(|record| times.get(&record.fingerprint) == Some(&1)).map(|record| record.id).collect()
 }

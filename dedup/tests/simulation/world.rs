@@ -558,6 +558,7 @@ impl<'a> World<'a> {
             fingerprint,
             subscription,
             index,
+            acknowledged: false,
         }));
     }
 

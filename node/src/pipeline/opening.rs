@@ -32,8 +32,8 @@ pub struct ConfirmError(pub String);
 pub type Confirm =
     Arc<dyn Fn(WriterId, Epoch) -> Pin<Box<dyn Future<Output = Result<bool, ConfirmError>> + Send>> + Send + Sync>;
 
-/// Records read back when a takeover has no acked offsets to start from: a best effort, as such a standby was never
-/// redundant, but it keeps most of the overlap from being written twice.
+/// Records read back when a takeover holds frames that the acked offsets say nothing of: a best effort, as such a standby was
+/// not redundant, but it keeps the overlap from being written twice.
 const RECENT_RECORDS: usize = 10_000;
 /// Bounds a whole opening; what hangs longer is tried again from the start.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(30);
@@ -151,7 +151,7 @@ async fn sequence(options: &Options, plan: Plan, warm: Option<Warm>) -> Result<O
     }
     faults::pass(Point::OpeningAfterTail).await;
     let facts = twinfeed_writer::Opened {
-        tail: read.records.into_iter().map(tail_record).collect(),
+        tail: read.records.into_iter().map(|record| tail_record(record, &plan.tail_from)).collect(),
         offsets,
         last_received_at_ms: (last_received_at_ns > 0).then_some(last_received_at_ns / 1_000_000),
         payload_bytes_max: producer.record_bytes_max(),
@@ -174,7 +174,7 @@ impl Unknown {
     fn of(tail_from: &TailFrom, ends: &Offsets) -> Self {
         let acked = match tail_from {
             TailFrom::End => return Self::Nothing,
-            TailFrom::Recent => return Self::Last,
+            TailFrom::Recent(_) => return Self::Last,
             TailFrom::Offsets(acked) => acked,
         };
         let from: Option<Vec<_>> =
@@ -188,7 +188,8 @@ impl Unknown {
 
 /// Only a first start creates its topic. One that is gone later was deleted by somebody, who should hear of it.
 async fn find_topic(options: &Options, plan: &Plan) -> Result<(), kafka::Error> {
-    let written_before = matches!(&plan.tail_from, TailFrom::Offsets(known) if !known.is_empty());
+    let written_before =
+        matches!(&plan.tail_from, TailFrom::Offsets(known) | TailFrom::Recent(known) if !known.is_empty());
     let creation =
         kafka::TopicCreation { create: options.creation.create && !written_before, ..options.creation.clone() };
     match kafka::ensure_topic(&options.kafka, &options.target.topic, &creation).await {
@@ -199,12 +200,13 @@ async fn find_topic(options: &Options, plan: &Plan) -> Result<(), kafka::Error> 
     }
 }
 
-fn tail_record(record: kafka::TailRecord) -> TailRecord {
+fn tail_record(record: kafka::TailRecord, tail_from: &TailFrom) -> TailRecord {
     TailRecord {
         id: RecordId { epoch: record.epoch, sequence: record.sequence },
         fingerprint: Fingerprint::from_u128(record.fingerprint),
         subscription: SubscriptionId(record.subscription),
         index: record.index,
+        acknowledged: tail_from.is_acknowledged(record.partition, record.offset),
     }
 }
 
@@ -220,7 +222,7 @@ mod tests {
         assert_eq!(acked(50_000, 7), Unknown::Nothing);
         let half = TailFrom::Offsets(Offsets::from([(0, 50_000)]));
         assert_eq!(Unknown::of(&half, &ends), Unknown::Last, "nothing is known of the other");
-        assert_eq!(Unknown::of(&TailFrom::Recent, &ends), Unknown::Last);
+        assert_eq!(Unknown::of(&TailFrom::Recent(Offsets::from([(0, 50_000), (1, 7)])), &ends), Unknown::Last);
         assert_eq!(Unknown::of(&TailFrom::End, &ends), Unknown::Nothing);
     }
 }

@@ -132,8 +132,18 @@ pub enum TailFrom {
     End,
     /// From these acked offsets; partitions not named are read from their last records.
     Offsets(Offsets),
-    /// Nothing was acked: the last records.
-    Recent,
+    /// The last records. Those before these offsets were acked, but not for all that this node holds.
+    Recent(Offsets),
+}
+
+impl TailFrom {
+    /// Whether the record at this place was acked.
+    pub fn is_acknowledged(&self, partition: i32, offset: i64) -> bool {
+        match self {
+            Self::End => false,
+            Self::Offsets(acked) | Self::Recent(acked) => acked.get(&partition).is_some_and(|next| offset < *next),
+        }
+    }
 }
 
 /// A producer may write now, and this is in the topic already.

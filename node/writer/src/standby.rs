@@ -197,6 +197,7 @@ impl Standby {
     /// The owner has forgotten this standby: start over, with the live connection as subscription `renewed`.
     pub(crate) fn start_over(&mut self, renewed: Option<SubscriptionId>) {
         self.queue.clear();
+        self.retention.forgotten();
         if let Some(id) = renewed {
             self.retention.subscribed(id);
             self.queue.push_back(Queued::new(id));

@@ -112,6 +112,7 @@ fn each_rule_taken_away_is_noticed() {
         Bug::UnknownIsSuccess,
         Bug::RetryWithoutTail,
         Bug::NoTailAtTakeover,
+        Bug::TailFromLastAck,
         Bug::SelfPromotion,
         Bug::NoRecycle,
         Bug::LateStamps,

@@ -135,7 +135,8 @@ fn a_redundant_takeover_tells_no_gap() {
 /// What an owner has written before it knew where a standby's line stands may be among that one's frames.
 #[test]
 fn what_was_acked_before_the_line_had_its_place_is_read_again() {
-    for (aligned, expected) in [(true, TailFrom::Offsets(BTreeMap::from([(0, 5)]))), (false, TailFrom::Recent)] {
+    let acked = BTreeMap::from([(0, 5)]);
+    for (aligned, expected) in [(true, TailFrom::Offsets(acked.clone())), (false, TailFrom::Recent(acked))] {
         let mut rig = Rig::new();
         rig.at(2_000).frame(LINE);
         rig.acked(aligned);

@@ -8,7 +8,7 @@ use crate::{
     Epoch,
     payload::Payload,
     phase::{Opening, Phase},
-    port::{Assigned, Now, Output, Plan, TailFrom},
+    port::{Assigned, Now, Offsets, Output, Plan, TailFrom},
     report::Role,
     standby::Standby,
 };
@@ -23,9 +23,11 @@ impl Writer {
                 let lacking = standby.lacking();
                 let Standby { mut retention, acked, heard_at_ms: heard_ms, .. } = *standby;
                 retention.owner_gone();
-                // What was acked before the owner knew where the line stands is in the topic, and among these frames.
-                let acked = acked.filter(|_| !retention.is_stranger());
-                let tail_from = acked.map_or(TailFrom::Recent, TailFrom::Offsets);
+                // What was acked before the owner knew where a line stands is in the topic, and among its frames.
+                let tail_from = match acked {
+                    Some(acked) if !retention.has_unplaced() => TailFrom::Offsets(acked),
+                    acked => TailFrom::Recent(acked.unwrap_or_default()),
+                };
                 self.outputs.push(Output::EndRelay);
                 if lacking.is_some() && self.settings.behind_ms_max > 0 {
                     let reason = "it lacks what its twin delivered, and its twin is gone".to_owned();
@@ -61,7 +63,11 @@ impl Writer {
             (Phase::Owning(_) | Phase::Deposed, Assigned::Owner { epoch }) => {
                 self.close();
                 let retention = self.fresh_retention();
-                Phase::Opening(self.begin_opening(epoch, retention, (TailFrom::End, false), false))
+                // A connection from before this role may bring what others have written meanwhile: a node that was frozen
+                // finds seconds of it in its socket.
+                let is_older = retention.subscription().is_some();
+                let tail_from = if is_older { TailFrom::Recent(Offsets::new()) } else { TailFrom::End };
+                Phase::Opening(self.begin_opening(epoch, retention, (tail_from, false), false))
             }
             (Phase::Owning(_) | Phase::Deposed, Assigned::Standby { epoch }) => {
                 self.close();

@@ -259,9 +259,14 @@ impl Broker {
 
     /// What a `read_committed` reader gets from an offset on.
     pub(crate) fn committed_from(&self, offset: usize) -> impl Iterator<Item = &Stamped> {
+        self.read_from(offset).map(|(_, record)| record)
+    }
+
+    /// The same with their offsets.
+    pub(crate) fn read_from(&self, offset: usize) -> impl Iterator<Item = (i64, &Stamped)> {
         let end = self.stable_offset();
-        self.partition.log[offset.min(end)..end].iter().filter_map(|entry| match entry {
-            Entry::Record { record, committed: true } => Some(record),
+        (offset as i64..).zip(&self.partition.log[offset.min(end)..end]).filter_map(|(offset, entry)| match entry {
+            Entry::Record { record, committed: true } => Some((offset, record)),
             Entry::Record { .. } | Entry::Marker => None,
         })
     }

@@ -18,6 +18,8 @@ pub(crate) enum Bug {
     RetryWithoutTail,
     /// A takeover does not read what the old owner had written.
     NoTailAtTakeover,
+    /// A takeover reads from the last ack on, also where its line has no place yet, so that the ack says nothing of it.
+    TailFromLastAck,
     /// A standby that loses its owner takes over by itself.
     SelfPromotion,
     /// A producer goes on after a commit that was slow enough to hide a second attempt.

@@ -111,7 +111,8 @@ pub(crate) enum Input {
     },
     Tail {
         opening: u64,
-        records: Vec<Stamped>,
+        /// With their offsets.
+        records: Vec<(i64, Stamped)>,
         ends: Ends,
     },
     KafkaAnswers,

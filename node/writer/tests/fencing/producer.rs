@@ -301,5 +301,5 @@ impl Producer {
 fn unnamed() -> Stamped {
     let id = RecordId { epoch: 0, sequence: 0 };
     let (fingerprint, subscription) = (Fingerprint::from_u128(0), SubscriptionId(0));
-    Stamped { stream: 0, record: TailRecord { id, fingerprint, subscription, index: 0 } }
+    Stamped { stream: 0, record: TailRecord { id, fingerprint, subscription, index: 0, acknowledged: false } }
 }

@@ -181,7 +181,7 @@ impl World {
             }
             Input::MeasureTail { opening, until } => self.measure_tail(actor, opening, until),
             Input::ReadTail { opening, from } => {
-                let records = self.broker.committed_from(from).copied().collect();
+                let records = self.broker.read_from(from).map(|(offset, stamped)| (offset, *stamped)).collect();
                 let ends = self.ends(actor);
                 self.tell_tail(actor, Input::Tail { opening, records, ends });
             }

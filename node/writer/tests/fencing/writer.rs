@@ -421,6 +421,7 @@ fn stamped(record: &OutRecord) -> Stamped {
         fingerprint: Fingerprint::from_u128(record.fingerprint),
         subscription: SubscriptionId(record.subscription),
         index: record.index,
+        acknowledged: false,
     };
     Stamped { stream: record.stream, record: tail_record }
 }

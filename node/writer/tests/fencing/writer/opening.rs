@@ -148,13 +148,13 @@ impl Writer {
         let sequence = self.sequence.as_ref().filter(|sequence| sequence.number == opening)?;
         let from = match &sequence.plan.tail_from {
             TailFrom::End => end,
-            TailFrom::Recent => 0,
-            TailFrom::Offsets(acked) => acked.get(&0).map_or(0, |offset| *offset as usize),
+            TailFrom::Recent(_) if self.bug != Bug::TailFromLastAck => 0,
+            TailFrom::Recent(acked) | TailFrom::Offsets(acked) => acked.get(&0).map_or(0, |offset| *offset as usize),
         };
         (from < end).then_some(from)
     }
 
-    pub(super) fn tail(&mut self, opening: u64, (read, ends): (Vec<Stamped>, Ends), net: &mut Net) {
+    pub(super) fn tail(&mut self, opening: u64, (read, ends): (Vec<(i64, Stamped)>, Ends), net: &mut Net) {
         let Some(sequence) = self.sequence.take_if(|sequence| sequence.number == opening) else { return };
         net.reach(self.actor, Step::TailRead);
         self.producer = sequence.producer;
@@ -167,9 +167,17 @@ impl Writer {
         let untold = if recovers { Bug::RetryWithoutTail } else { Bug::NoTailAtTakeover };
         let own = identity(self.actor.stream);
         let is_own = |stamped: &Stamped| stamped.stream == own || self.bug == Bug::MixedStreams;
+        let tail_from = sequence.plan.tail_from;
         let tail: Vec<TailRecord> = match self.bug {
             bug if bug == untold => Vec::new(),
-            _ => read.into_iter().filter(is_own).map(|stamped| stamped.record).collect(),
+            _ => {
+                let own = read.into_iter().filter(|(_, stamped)| is_own(stamped));
+                own.map(|(offset, stamped)| TailRecord {
+                    acknowledged: tail_from.is_acknowledged(0, offset),
+                    ..stamped.record
+                })
+                .collect()
+            }
         };
         let opened = Opened {
             tail,
