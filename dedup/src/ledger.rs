@@ -67,6 +67,11 @@ impl Ledger {
         self.messages.push(ToStandby::Ack(Ack { subscription, unseen, resolved, aligned, redundant }));
     }
 
+    /// Whether the standby was told something else last.
+    pub(crate) fn is_news(&self, standing: Standing) -> bool {
+        self.told.is_some_and(|told| told != standing)
+    }
+
     pub(crate) fn take_messages(&mut self) -> Vec<ToStandby> {
         std::mem::take(&mut self.messages)
     }

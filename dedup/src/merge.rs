@@ -141,7 +141,9 @@ impl<P> Merge<P> {
         }
         member.next_index += 1;
         member.last_frame_ms = now_ms;
-        self.silent[side.index()] = false;
+        if std::mem::take(&mut self.silent[side.index()]) {
+            self.watch.speaks(side, self.now_ms);
+        }
         let observed = self.take_in(side, frame, now_ms);
         self.settle();
         self.retire();

@@ -103,6 +103,8 @@ pub(crate) struct Watch {
     behind: [Option<Behind>; 2],
     /// Messages older than this are no proof that the side has caught up.
     judged_from_ms: [u64; 2],
+    /// The side lacked some of the older entries: what is taken for its copy of one may be a repeat.
+    measured_from_ms: [u64; 2],
     solo: [Solo; 2],
     differs_since_ms: [Option<u64>; 2],
     /// The entries from `from` on are compared; those below `next` have been.
@@ -124,6 +126,7 @@ impl Watch {
             agreed: Agreed::default(),
             behind: [None; 2],
             judged_from_ms: [0; 2],
+            measured_from_ms: [0; 2],
             solo: Default::default(),
             differs_since_ms: [None; 2],
             from: 0,
@@ -136,12 +139,18 @@ impl Watch {
     pub(crate) fn start(&mut self, side: Side, from: u64, now_ms: u64) {
         self.behind[side.index()] = None;
         self.starving[side.index()] = Starving::default();
+        self.measured_from_ms[side.index()] = now_ms;
         self.kinds.forget_runs();
         self.recent = Recent::default();
         for clock in &mut self.clocks {
             clock.restart(now_ms);
         }
         (self.from, self.next) = (from, from);
+    }
+
+    /// A side that had been silent speaks again.
+    pub(crate) fn speaks(&mut self, side: Side, now_ms: u64) {
+        self.measured_from_ms[side.index()] = now_ms;
     }
 
     /// The newcomer's frames from before its place was found have this much to say about the skew.
@@ -286,7 +295,11 @@ impl Watch {
         if skew_ms <= self.skew.usual_ms() || self.clocks[found.side.index()].is_good(found.created_at_ms, found.at_ms)
         {
             let was_guess = self.skew.is_guess();
-            self.skew.sample(skew_ms, found.at_ms);
+            if self.was_whole(found) {
+                self.skew.sample(skew_ms, found.at_ms);
+            } else {
+                self.skew.sample_of_lacking(skew_ms, found.at_ms);
+            }
             if was_guess && !self.skew.is_guess() {
                 self.measured(found.ordinal + 1);
             }
@@ -294,6 +307,12 @@ impl Watch {
         if found.ordinal < self.next && found.ordinal >= self.from {
             self.matched_late(found);
         }
+    }
+
+    /// The side lacked nothing when the entry was made: this is its copy, and no later repeat.
+    #[inline]
+    fn was_whole(&self, found: Match) -> bool {
+        self.behind[found.side.index()].is_none() && found.created_at_ms >= self.measured_from_ms[found.side.index()]
     }
 
     /// Both lines speak, and how far apart they are is known. What one of them lacks from before was told when the other was
@@ -342,6 +361,7 @@ impl Watch {
                 }
                 (Some(behind), Verdict::KeepsUp) if self.has_judged(side) => {
                     self.behind[side.index()] = None;
+                    self.measured_from_ms[side.index()] = now_ms;
                     changes.push(Change::CaughtUp(side, behind));
                 }
                 (None, Verdict::KeepsUp) if mine.is_aligned && other.is_aligned => {

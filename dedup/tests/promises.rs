@@ -424,6 +424,23 @@ fn a_standby_that_was_never_aligned_finds_its_place_in_the_tail() {
     }
 }
 
+/// The line without a place leaves a channel out, and much is said twice.
+#[test]
+fn a_standby_that_lacks_a_channel_finds_its_place_in_the_tail() {
+    let payload = |n: u64| if n.is_multiple_of(4) { format!("m{}", n / 2) } else { format!("m{n}") };
+    let is_lacked = |n: u64| n.is_multiple_of(3);
+    let mut retention = Retention::new(Options::default());
+    retention.subscribed(STANDBY);
+    for (index, n) in (1..).zip((701..=1_100).filter(|n| !is_lacked(*n))) {
+        retention.frame(frame(STANDBY, index, &payload(n)));
+    }
+    let tail = (1..=1_000).map(|n| tail_record(RecordId { epoch: 3, sequence: n }, &payload(n), (OWN, n)));
+    let mut merge = Merge::take_over(Options::default(), 4, retention, tail, 0);
+    let written: Vec<String> = cut(&mut merge, 0).into_iter().map(|record| record.payload).collect();
+    let expected: Vec<String> = (1_001..=1_100).filter(|n| !is_lacked(*n)).map(payload).collect();
+    assert_eq!(written, expected);
+}
+
 /// The last connection had its place, the present one not yet: what was acknowledged is new to the frames of the one, and may be
 /// among those of the other.
 #[test]
@@ -733,7 +750,12 @@ fn a_gap_after_a_takeover_begins_with_what_was_delivered_last() {
     merge.frame(frame(STANDBY, 1, "m150"), 14_600);
     assert!(merge.status().at_risk, "it speaks, but how late it usually is one copy does not say");
     deliver(&mut merge, STANDBY, 2, 151..180, 14_700);
-    deliver(&mut merge, STANDBY, 31, 180..190, 15_700);
+    deliver(&mut merge, STANDBY, 31, 180..200, 15_800);
+    assert!(merge.status().at_risk, "these may be repeats of what it lacked");
+    for (index, at_ms) in [(200, 15_800), (230, 16_900)] {
+        deliver(&mut merge, LATER, index, index..index + 30, at_ms);
+        deliver(&mut merge, STANDBY, index - 149, index..index + 30, at_ms + 50);
+    }
     assert!(!merge.status().at_risk, "it would be missed by now");
 }
 

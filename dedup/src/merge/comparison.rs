@@ -126,6 +126,10 @@ impl<P> Merge<P> {
         for change in self.watch.look(delivered, self.now_ms) {
             self.tell(change);
         }
+        // A batch that is long under way is no reason for the standby to believe what is no more.
+        if let Some(standing) = self.standing().filter(|standing| self.ledger.is_news(*standing)) {
+            self.ledger.ack(standing, self.queue.committed(), None);
+        }
     }
 
     /// A line counts from now on, or no more; `at_ms` is when it delivered first, or last.
@@ -171,9 +175,6 @@ impl<P> Merge<P> {
             Change::Agrees { since_ms, .. } => Notice::FeedsAgree { subscription, lasted_ms: lasted_ms(since_ms) },
         };
         self.notify(notice);
-        if let Some(standing) = self.standing() {
-            self.ledger.ack(standing, self.queue.committed(), None);
-        }
     }
 
     /// The front entry goes because the window is full, though the span is not over.

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::Merge;
-use crate::alignment::find_cut;
+use crate::alignment::{LackingCut, find_cut, find_cut_of_lacking};
 use crate::bug::Bug;
 use crate::joining::Joining;
 use crate::member::{Aligned, Member, Side, Stage};
@@ -38,7 +38,8 @@ impl<P> Merge<P> {
         let tail: Vec<TailRecord> = tail.into_iter().collect();
         let mut places = Places::default();
         for held in held.iter_mut().filter(|held| !held.was_aligned) {
-            places.overlaps.insert(held.id, overlap(&tail, &mut held.frames));
+            let overlap = overlap(&tail, &mut held.frames, merge.options.interleave_frames_max);
+            places.overlaps.insert(held.id, overlap);
         }
         for (record, fingerprint) in surplus {
             merge.insert_known(record, fingerprint, SlotSet::EMPTY);
@@ -165,17 +166,31 @@ impl Places {
     }
 }
 
-/// What of the tail the frames of a subscription that was never aligned may be matched with. Where it stands is not known, so
-/// the tail is what a newcomer is compared with: everything before the cut is settled, in the topic and among the frames.
+/// What of the tail the frames of a subscription without a place may be matched with. Where it stands is not known, so the tail is
+/// what a newcomer is compared with: everything before the cut is settled, in the topic and among the frames.
 ///
 /// Without a cut, most likely the frames begin after the tail, and a repeat must not be taken for an older one: only payloads
 /// that the tail holds once are matched.
-fn overlap<P>(tail: &[TailRecord], frames: &mut BTreeMap<u64, Frame<P>>) -> BTreeSet<RecordId> {
+fn overlap<P>(tail: &[TailRecord], frames: &mut BTreeMap<u64, Frame<P>>, interleave: usize) -> BTreeSet<RecordId> {
     let newcomer: Vec<Fingerprint> = frames.values().map(|frame| frame.fingerprint).collect();
     let topic: Vec<Fingerprint> = tail.iter().map(|record| record.fingerprint).collect();
     if let Some(cut) = find_cut(&newcomer, &topic, |overlap| Joining::<P>::is_last_resort(&overlap)) {
         for _ in 0..cut.newcomer {
             frames.pop_first();
+        }
+        return tail[cut.ring..].iter().map(|record| record.id).collect();
+    }
+    if let Some(LackingCut { cut, first, .. }) = find_cut_of_lacking(&newcomer, &topic, interleave, |_| true) {
+        let mut settled: BTreeMap<Fingerprint, u32> = BTreeMap::new();
+        for fingerprint in &topic[first.ring.saturating_sub(interleave)..cut.ring] {
+            *settled.entry(*fingerprint).or_default() += 1;
+        }
+        let before: Vec<u64> = frames.keys().take(cut.newcomer).copied().collect();
+        for (index, fingerprint) in before.into_iter().zip(newcomer) {
+            if let Some(times) = settled.get_mut(&fingerprint).filter(|times| **times > 0) {
+                *times -= 1;
+                frames.remove(&index);
+            }
         }
         return tail[cut.ring..].iter().map(|record| record.id).collect();
     }

@@ -68,6 +68,12 @@ impl Skew {
             self.conclude(at_ms);
         }
         self.stretch.sample(skew_ms, at_ms);
+        self.sample_of_lacking(skew_ms, at_ms);
+    }
+
+    /// The same of a line that lacked something: where it has only become slower, this goes on.
+    #[inline]
+    pub(crate) fn sample_of_lacking(&mut self, skew_ms: u64, at_ms: u64) {
         if skew_ms > self.late_ms {
             self.late(skew_ms, at_ms);
         }
