@@ -91,8 +91,9 @@ pub fn compare(own: &[Bytes], standby: &[Bytes], chosen: Chosen) -> Comparison {
     let same = pairs.iter().filter(|pair| few[pair.few].bytes == many[pair.many].bytes).count();
     if chosen == Chosen::Newest && same > 0 && same == pairs.len() && same * 2 > few.len() {
         return agreeing(
-            "the newest messages are the same on both lines, only their places are not matched yet: a feed that repeats \
-             itself takes long, and one without any unique message is never matched",
+            "the newest messages of the one line are the same on the other, only their places are not matched yet: a feed that \
+             repeats itself takes long, one without any unique message is never matched, and a line that leaves messages out is \
+             only found to do so once it is",
         );
     }
     pairs.retain(|pair| few[pair.few].bytes != many[pair.many].bytes);
@@ -102,6 +103,9 @@ pub fn compare(own: &[Bytes], standby: &[Bytes], chosen: Chosen) -> Comparison {
         pairs.retain(|pair| pair.is_same_message);
     }
     let (text, pointers) = match pairs.first() {
+        first if chosen == Chosen::Newest && same > 0 && first.is_none_or(|pair| !pair.is_same_message) => {
+            (partly(same, few.len()), Vec::new())
+        }
         Some(first) => {
             let is_json = few[first.few].leaves.is_some() && many[first.many].leaves.is_some();
             let pointers = if is_json { common(&pairs) } else { Vec::new() };
@@ -138,6 +142,14 @@ fn one_sided(whose: &str, many: &[Sample<'_>], owners: bool) -> Comparison {
         pairs: many.iter().rev().take(PAIRS_MAX).map(pair).collect(),
         advice,
     }
+}
+
+fn partly(same: usize, of: usize) -> String {
+    format!(
+        "of the {of} messages that were held against the other line's {same} are the same there: one line leaves some out \
+         (conflation, losses, a subscription that lacks a channel), has not delivered them yet, or gets messages for itself \
+         alone; do both URLs carry the same channels?"
+    )
 }
 
 fn strangers(chosen: Chosen) -> &'static str {
@@ -330,6 +342,15 @@ mod tests {
     }
 
     #[test]
+    fn of_a_line_that_lacks_a_channel_some_messages_are_surely_the_same() {
+        let message = |n: u64| format!(r#"{{"channel":"c{}","n":{n}}}"#, n % 3);
+        let lacking = line((0..24).filter(|n| n % 3 > 0).map(message));
+        let found = compare(&line((16..24).map(message)), &lacking, Chosen::Newest);
+        assert!(found.differs && found.pointers.is_empty(), "{found:?}");
+        assert!(found.advice.contains("are the same there: one line leaves some out"), "{found:?}");
+    }
+
+    #[test]
     fn a_number_that_each_connection_counts_by_itself_is_named_too() {
         let of = |from: u64| {
             let message = |n: u64| format!(r#"{{"n":{},"id":{n},"text":"the same"}}"#, from + n);
@@ -374,7 +395,7 @@ mod tests {
     fn lines_that_agree_are_not_said_to_differ() {
         let found = compare(&trades(7, 3..11), &trades(7, 0..16), Chosen::Newest);
         assert_eq!((found.differs, found.pairs.len(), found.pointers.len()), (false, 0, 0), "{found:?}");
-        assert!(found.advice.contains("the same on both lines"));
+        assert!(found.advice.contains("the same on the other"));
         assert!(!compare(&[], &[], Chosen::Alone).differs);
     }
 
