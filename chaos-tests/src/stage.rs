@@ -30,6 +30,10 @@ const MISSING_SHOWN_MAX: usize = 10;
 /// A silence that begins later after the end of a fault is not its.
 const SILENCE_BEGINS_MS_MAX: u64 = 5_000;
 const VERDICT_MAX: Duration = Duration::from_secs(120);
+/// How long the verifier waits for what is missing.
+pub const PATIENCE: Duration = Duration::from_secs(15);
+/// The same where a broker is killed: on a busy machine an owner was seen to write again only 23 s later.
+const PATIENCE_WITH_BROKER: Duration = Duration::from_secs(45);
 const NEWS_WITHIN: Duration = Duration::from_secs(30);
 
 /// What stands on the stage.
@@ -122,7 +126,8 @@ impl Stage {
             config.push(("kafka.topic", format!("{topic}{SHARED}")));
             cluster.admin.create(&sharer(n), &config)?;
         }
-        let verifier = Verifier::start(cluster.dir(), kafka.direct(), &topic, &feed)?;
+        let patience = if matches!(options.kafka, KafkaOptions::Shared) { PATIENCE } else { PATIENCE_WITH_BROKER };
+        let verifier = Verifier::start(cluster.dir(), kafka.direct(), &topic, &feed, patience)?;
         cluster.wait_redundant(CONNECTOR)?;
         for n in 1..=options.sharing {
             cluster.wait_redundant(&sharer(n))?;

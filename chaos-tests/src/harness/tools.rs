@@ -259,8 +259,10 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    pub fn start(dir: &Path, bootstrap: &str, topic: &str, feed: &Feed) -> Result<Self> {
-        Self::start_with(dir, bootstrap, topic, feed, &["--follow"])
+    /// `patience`: what has not come so long after the feed's end, with nothing else coming, counts as lost.
+    pub fn start(dir: &Path, bootstrap: &str, topic: &str, feed: &Feed, patience: Duration) -> Result<Self> {
+        let patience = patience.as_millis().to_string();
+        Self::start_with(dir, bootstrap, topic, feed, &["--follow", "--idle-ms", &patience])
     }
 
     /// Judges one of the streams that share a topic, by what is in it now.

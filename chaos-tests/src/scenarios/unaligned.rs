@@ -10,7 +10,7 @@ use twinfeed_proto::admin::{ConnectorState, ConnectorStatus};
 
 use crate::{
     harness::{Feed, FeedOptions, Verifier, let_pass, wait_for},
-    stage::{Stage, StageOptions},
+    stage::{PATIENCE, Stage, StageOptions},
     story::{Facts, Scale, Story},
 };
 
@@ -82,7 +82,7 @@ impl Story for Unaligned {
         config.extend(shape.buffer_bytes_max.map(|bytes| (BUFFER_KEY, bytes.to_string())));
         stage.fault(&format!("none; {} messages of {} B a second that differ", shape.rate, shape.size_bytes));
         stage.cluster.admin.create(NAME, &config)?;
-        let verifier = Verifier::start(stage.cluster.dir(), stage.kafka.direct(), &topic, &feed)?;
+        let verifier = Verifier::start(stage.cluster.dir(), stage.kafka.direct(), &topic, &feed, PATIENCE)?;
         wait_for("both lines of the unaligned stream", STEP_MAX, || {
             let is_up = |status: &ConnectorStatus| status.state() == ConnectorState::Running;
             let ledger = feed.ledger().ok()?;
