@@ -441,6 +441,38 @@ fn a_standby_that_lacks_a_channel_finds_its_place_in_the_tail() {
     assert_eq!(written, expected);
 }
 
+/// While a batch is long under way, the owner's line comes: it may have begun before the standby's, and have what nobody else has.
+#[test]
+fn a_standby_hears_at_once_that_it_is_redundant_no_more() {
+    let mut merge = Merge::new(Options::default(), 7);
+    merge.standby_joined();
+    merge.standby_subscription(Some(STANDBY), 0);
+    deliver(&mut merge, STANDBY, 1, 0..10, 10);
+    assert_eq!(cut(&mut merge, 20).len(), 10);
+    merge.committed();
+    assert_eq!(acks(&mut merge).last().map(|ack| ack.redundant), Some(true));
+    deliver(&mut merge, STANDBY, 11, 10..20, 30);
+    assert_eq!(cut(&mut merge, 40).len(), 10);
+    merge.own_subscription(Some(OWN), 50);
+    merge.caught_up(Side::Own, 200);
+    assert_eq!(acks(&mut merge).last().map(|ack| ack.redundant), Some(false));
+    merge.caught_up(Side::Own, 400);
+    assert!(acks(&mut merge).is_empty(), "it knows");
+}
+
+/// Acks of an owner that has forgotten a standby's lines say nothing of the frames that are left of them.
+#[test]
+fn what_a_forgotten_standby_holds_has_no_place() {
+    let mut retention = Retention::new(Options::default());
+    retention.subscribed(STANDBY);
+    let ack = Ack { subscription: STANDBY, unseen: Vec::new(), resolved: Vec::new(), aligned: true, redundant: true };
+    retention.receive(ToStandby::Ack(ack)).expect("an ack has no bytes");
+    retention.frame(frame(STANDBY, 1, "x"));
+    assert!(!retention.has_unplaced());
+    retention.forgotten();
+    assert!(retention.has_unplaced());
+}
+
 /// The last connection had its place, the present one not yet: what was acknowledged is new to the frames of the one, and may be
 /// among those of the other.
 #[test]

@@ -61,6 +61,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_twin_that_had_fallen_silent_before_it_went_left_the_line_alone_earlier() {
+        let mut solo = Solo::default();
+        solo.back_to(5_000);
+        assert_eq!(solo.since_ms(), None, "it is not alone");
+        solo.begin(10_000);
+        solo.back_to(9_000);
+        solo.back_to(9_500);
+        solo.end(20_000);
+        assert_eq!(solo.lacks(20_000, 10), Some((9_000, 20_000)));
+    }
+
+    #[test]
     fn what_is_not_proven_adds_up() {
         let mut solo = Solo::default();
         solo.begin(1_000);

@@ -145,6 +145,22 @@ fn what_was_acked_before_the_line_had_its_place_is_read_again() {
     }
 }
 
+/// A node that was frozen finds in its socket what others have written meanwhile.
+#[test]
+fn an_owner_that_begins_anew_with_an_older_line_reads_what_was_written() {
+    let mut rig = Rig::new();
+    rig.takes_over();
+    rig.at(2_000).opened(1_000);
+    rig.give(Input::Assume(Assigned::Owner { epoch: Epoch(5) }));
+    assert_eq!(rig.tail_from(), &TailFrom::Recent(BTreeMap::new()));
+    rig.closed(LINE);
+    rig.give(Input::Assume(Assigned::Owner { epoch: Epoch(7) }));
+    assert_eq!(rig.tail_from(), &TailFrom::Recent(BTreeMap::new()), "it is not open yet, and holds the same");
+    let mut fresh = Rig { writer: Writer::new(usual::settings(), 1), at_ms: 1_000, outputs: Vec::new() };
+    fresh.give(Input::Assume(Assigned::Owner { epoch: Epoch(1) }));
+    assert_eq!(fresh.tail_from(), &TailFrom::End, "a first start has nothing to read");
+}
+
 #[test]
 fn a_line_that_delivers_ends_the_gap_with_its_first_message() {
     let mut rig = Rig::new();
