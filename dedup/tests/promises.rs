@@ -351,6 +351,8 @@ fn feeds_that_differ_are_reported_and_united() {
 fn takeover_writes_what_the_topic_lacks_and_nothing_else() {
     let mut retention = Retention::new(Options::default());
     retention.subscribed(STANDBY);
+    let ack = Ack { subscription: STANDBY, unseen: Vec::new(), resolved: Vec::new(), aligned: true, redundant: true };
+    retention.receive(ToStandby::Ack(ack)).expect("an ack has no bytes");
     for (index, payload) in (1..).zip(["a", "b", "a", "c", "d"]) {
         retention.frame(frame(STANDBY, index, payload));
     }
@@ -421,6 +423,25 @@ fn a_standby_that_was_never_aligned_finds_its_place_in_the_tail() {
         let written: Vec<String> = cut(&mut merge, 0).into_iter().map(|record| record.payload).collect();
         let expected: Vec<String> = (expected_from..=1_100).map(payload).collect();
         assert_eq!(written, expected, "frames from {first} on");
+    }
+}
+
+/// Frames that begin after the tail, and say again once what it holds: nothing of them is old.
+#[test]
+fn a_standby_without_an_overlap_loses_no_repeat() {
+    for lacks in [0, 1] {
+        let mut retention = Retention::new(Options::default());
+        retention.subscribed(STANDBY);
+        let said = |n: u64| if n.is_multiple_of(3) { format!("m{}", n - 900 - lacks) } else { format!("m{n}") };
+        for n in 1_101..=1_400 {
+            retention.frame(frame(STANDBY, n - 1_100, &said(n)));
+        }
+        let tail = (1..=1_000).map(|n| tail_record(RecordId { epoch: 3, sequence: n }, &format!("m{n}"), (OWN, n)));
+        let mut merge = Merge::take_over(Options::default(), 4, retention, tail, 0);
+        let written: Vec<String> = cut(&mut merge, 0).into_iter().map(|record| record.payload).collect();
+        let expected: Vec<String> = (1_101..=1_400).map(said).collect();
+        assert_eq!(written, expected);
+        assert_eq!(merge.frame(frame(STANDBY, 301, "m999"), 10), Observed::Fresh);
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::Merge;
-use crate::alignment::{LackingCut, find_cut, find_cut_of_lacking};
+use crate::alignment::{CLEAN_CUTS_MIN, LackingCut, find_cut, find_cut_of_lacking};
 use crate::bug::Bug;
 use crate::joining::Joining;
 use crate::member::{Aligned, Member, Side, Stage};
@@ -15,6 +15,9 @@ use crate::ring::Ring;
 use crate::slots::{Slot, SlotSet};
 use crate::window::{Entry, Window};
 use crate::{Fingerprint, Frame, Options, RecordId, Retention, Shape, SubscriptionId, TailRecord};
+
+/// An overlap of more frames than this is found by its clean cuts.
+const NEAR_MAX: usize = CLEAN_CUTS_MIN as usize;
 
 impl<P> Merge<P> {
     /// Becomes the owner with everything the standby retained. `tail` holds the records of the topic from the last acknowledged
@@ -169,8 +172,7 @@ impl Places {
 /// What of the tail the frames of a subscription without a place may be matched with. Where it stands is not known, so the tail is
 /// what a newcomer is compared with: everything before the cut is settled, in the topic and among the frames.
 ///
-/// Without a cut, most likely the frames begin after the tail, and a repeat must not be taken for an older one: only payloads
-/// that the tail holds once are matched.
+/// Without a cut the frames begin after the tail, or so shortly before its end that nothing can be told: see `settle_near`.
 fn overlap<P>(tail: &[TailRecord], frames: &mut BTreeMap<u64, Frame<P>>, interleave: usize) -> BTreeSet<RecordId> {
     let newcomer: Vec<Fingerprint> = frames.values().map(|frame| frame.fingerprint).collect();
     let topic: Vec<Fingerprint> = tail.iter().map(|record| record.fingerprint).collect();
@@ -194,9 +196,23 @@ fn overlap<P>(tail: &[TailRecord], frames: &mut BTreeMap<u64, Frame<P>>, interle
         }
         return tail[cut.ring..].iter().map(|record| record.id).collect();
     }
+    settle_near(&topic, frames);
+    BTreeSet::new()
+}
+
+/// An overlap that is too short to be found: of the first frames those go whose payload the end of the tail holds once. No further
+/// ones, as a repeat would be taken for an older message, and be lost untold; what is doubled instead is told.
+fn settle_near<P>(topic: &[Fingerprint], frames: &mut BTreeMap<u64, Frame<P>>) {
     let mut times: BTreeMap<Fingerprint, u32> = BTreeMap::new();
-    for fingerprint in topic {
-        *times.entry(fingerprint).or_default() += 1;
+    for fingerprint in topic.iter().rev().take(NEAR_MAX) {
+        *times.entry(*fingerprint).or_default() += 1;
     }
-    tail.iter().filter(|record| times.get(&record.fingerprint) == Some(&1)).map(|record| record.id).collect()
+    let first: Vec<(u64, Fingerprint)> =
+        frames.iter().take(NEAR_MAX).map(|(index, frame)| (*index, frame.fingerprint)).collect();
+    for (index, fingerprint) in first {
+        if times.get(&fingerprint) == Some(&1) {
+            times.remove(&fingerprint);
+            frames.remove(&index);
+        }
+    }
 }
