@@ -820,6 +820,38 @@ fn repeats_after_a_silence_are_no_skew() {
     }
 }
 
+/// After a silence a channel's repeats are taken for what the line never got, for as long as the span: no sign of lateness.
+#[test]
+fn a_channel_that_falls_silent_again_is_found_as_soon_as_the_first_time() {
+    for (side, seed) in Side::BOTH.into_iter().flat_map(|side| (1..5).map(move |seed| (side, seed))) {
+        let mut rig = Rig::new([0, 20]);
+        rig.seed = seed;
+        let talk = |rig: &mut Rig, of_channel: Gets| {
+            rig.sent += 1;
+            let n = rig.sent - if rig.random(10) < 3 { rig.random(rig.sent.min(2_000)) } else { 0 };
+            let gets = if n.is_multiple_of(3) { of_channel } else { BOTH };
+            rig.send(&format!(r#"{{"channel":"c{}","n":{n}}}"#, n % 3), gets);
+        };
+        rig.run(20 * SECOND, |rig| rig.every(5, |rig| talk(rig, BOTH)));
+        for _ in 0..4 {
+            rig.run(3 * SECOND, |rig| rig.every(5, |rig| talk(rig, only(side.other()))));
+            assert!(rig.behind_since_ms(side).is_some(), "{side:?}: {:?}", rig.merge.status());
+            rig.run(40 * SECOND, |rig| rig.every(5, |rig| talk(rig, only(side.other()))));
+            rig.disconnect(side);
+            rig.run(20, |rig| rig.every(5, |rig| talk(rig, only(side.other()))));
+            rig.connect(side);
+            rig.run(20 * SECOND, |rig| rig.every(5, |rig| talk(rig, only(side.other()))));
+            let until_ms = rig.now_ms + MINUTE;
+            while rig.behind_since_ms(side).is_some() {
+                assert!(rig.now_ms < until_ms, "{side:?}: {:?}", rig.merge.status());
+                rig.every(5, |rig| talk(rig, BOTH));
+                rig.step();
+            }
+            rig.run(2 * SECOND, |rig| rig.every(5, |rig| talk(rig, BOTH)));
+        }
+    }
+}
+
 /// Many messages say again what was said a moment ago: which of them a newcomer's are copies of nobody knows.
 #[test]
 fn a_newcomer_of_a_feed_that_repeats_itself_knows_the_skew() {

@@ -16,6 +16,8 @@ const MARGIN_MS: u64 = 1_000;
 /// Copies that are too late in so many more different seconds than the span has are usual. What a line delivers at once after
 /// a pause is not, nor are repeats taken for what it never got.
 const LATE_SECONDS_MORE: u64 = 2;
+/// The good part of copies.
+const LATE_ONE_IN: u64 = 4;
 
 #[derive(Debug)]
 pub(crate) struct Skew {
@@ -30,6 +32,7 @@ pub(crate) struct Skew {
     late_max_ms: u64,
     late_seconds: u64,
     late_second: u64,
+    doubtful: Doubtful,
     /// From what age on a message is lacking.
     late_ms: u64,
 }
@@ -51,6 +54,7 @@ impl Skew {
             late_max_ms: 0,
             late_seconds: 0,
             late_second: 0,
+            doubtful: Doubtful::default(),
             late_ms: 0,
         };
         skew.settle();
@@ -68,15 +72,39 @@ impl Skew {
             self.conclude(at_ms);
         }
         self.stretch.sample(skew_ms, at_ms);
-        self.sample_of_lacking(skew_ms, at_ms);
-    }
-
-    /// The same of a line that lacked something: where it has only become slower, this goes on.
-    #[inline]
-    pub(crate) fn sample_of_lacking(&mut self, skew_ms: u64, at_ms: u64) {
+        self.count(at_ms);
         if skew_ms > self.late_ms {
             self.late(skew_ms, at_ms);
         }
+    }
+
+    /// The same of a line that lacked something when the message was made: its copy may be a repeat, or the line has become slower.
+    /// Then a good part of all copies is late, and that goes on.
+    pub(crate) fn sample_of_lacking(&mut self, skew_ms: u64, at_ms: u64) {
+        self.count(at_ms);
+        if skew_ms > self.late_ms {
+            self.doubtful.late(skew_ms);
+        }
+    }
+
+    #[inline]
+    fn count(&mut self, at_ms: u64) {
+        if at_ms >= self.doubtful.second_ends_ms {
+            self.conclude_second(at_ms);
+        }
+        self.doubtful.copies += 1;
+    }
+
+    #[cold]
+    fn conclude_second(&mut self, at_ms: u64) {
+        if let Some(usual_ms) = self.doubtful.conclude(at_ms, self.late_seconds_max()) {
+            self.this_ms = self.this_ms.max(usual_ms);
+            self.settle();
+        }
+    }
+
+    fn late_seconds_max(&self) -> u64 {
+        self.span_ms / 1_000 + LATE_SECONDS_MORE
     }
 
     #[cold]
@@ -101,7 +129,7 @@ impl Skew {
             self.late_second = second;
             self.late_seconds += 1;
         }
-        if self.late_seconds > self.span_ms / 1_000 + LATE_SECONDS_MORE {
+        if self.late_seconds > self.late_seconds_max() {
             self.this_ms = self.late_max_ms;
             (self.late_max_ms, self.late_seconds) = (0, 0);
             self.settle();
@@ -128,6 +156,36 @@ impl Skew {
     /// From what age on a message that has not come is lacking.
     pub(crate) fn late_ms(&self) -> u64 {
         self.late_ms
+    }
+}
+
+/// Late copies that may be repeats, second by second.
+#[derive(Debug, Default)]
+struct Doubtful {
+    second_ends_ms: u64,
+    /// All copies of the second, and the doubtful late ones.
+    copies: u64,
+    late: u64,
+    /// Seconds in a row with a good part of late ones, and the largest skew in them.
+    seconds: u64,
+    largest_ms: u64,
+}
+
+impl Doubtful {
+    fn late(&mut self, skew_ms: u64) {
+        self.late += 1;
+        self.largest_ms = self.largest_ms.max(skew_ms);
+    }
+
+    /// A second is over: the skew that has become usual, once that has gone on for longer than `seconds_max`.
+    fn conclude(&mut self, at_ms: u64, seconds_max: u64) -> Option<u64> {
+        if self.late * LATE_ONE_IN < self.copies.max(1) {
+            (self.seconds, self.largest_ms) = (0, 0);
+        } else {
+            self.seconds += 1;
+        }
+        (self.second_ends_ms, self.copies, self.late) = (at_ms - at_ms % 1_000 + 1_000, 0, 0);
+        (self.seconds > seconds_max).then_some(self.largest_ms)
     }
 }
 
@@ -241,6 +299,24 @@ mod tests {
         assert_eq!(Skew::of(10_000, Some(6_000), 0).late_ms(), 10_000);
         assert_eq!(Skew::of(10_000, Some(9_000), 0).late_ms(), 12_250);
         assert_eq!(Skew::new(10_000).late_ms(), 10_000, "nothing is known");
+    }
+
+    #[test]
+    fn repeats_of_what_a_line_lacked_are_not_usual_and_a_line_that_became_slower_is() {
+        let copies = |skew: &mut Skew, from_s: u64, until_s: u64, late_one_in: u64| {
+            for n in from_s * 100..until_s * 100 {
+                skew.sample_of_lacking(if n % late_one_in == 0 { 6_000 } else { 10 }, n * 10);
+            }
+        };
+        let mut skew = Skew::of(10_000, Some(10), 0);
+        copies(&mut skew, 0, 60, 10);
+        assert_eq!(skew.usual_ms(), 10, "a few, however long");
+        copies(&mut skew, 60, 71, 2);
+        copies(&mut skew, 71, 80, 1_000);
+        copies(&mut skew, 80, 91, 2);
+        assert_eq!(skew.usual_ms(), 10, "many, for as long as the span");
+        copies(&mut skew, 100, 114, 3);
+        assert_eq!(skew.usual_ms(), 6_000);
     }
 
     #[test]
