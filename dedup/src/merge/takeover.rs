@@ -183,10 +183,7 @@ fn overlap<P>(tail: &[TailRecord], frames: &mut BTreeMap<u64, Frame<P>>, interle
         return tail[cut.ring..].iter().map(|record| record.id).collect();
     }
     if let Some(LackingCut { cut, first, .. }) = find_cut_of_lacking(&newcomer, &topic, interleave, |_| true) {
-        let mut settled: BTreeMap<Fingerprint, u32> = BTreeMap::new();
-        for fingerprint in &topic[first.ring.saturating_sub(interleave)..cut.ring] {
-            *settled.entry(*fingerprint).or_default() += 1;
-        }
+        let mut settled = times(&topic[first.ring.saturating_sub(interleave)..cut.ring]);
         let before: Vec<u64> = frames.keys().take(cut.newcomer).copied().collect();
         for (index, fingerprint) in before.into_iter().zip(newcomer) {
             if let Some(times) = settled.get_mut(&fingerprint).filter(|times| **times > 0) {
@@ -203,10 +200,7 @@ fn overlap<P>(tail: &[TailRecord], frames: &mut BTreeMap<u64, Frame<P>>, interle
 /// An overlap that is too short to be found: of the first frames those go whose payload the end of the tail holds once. No further
 /// ones, as a repeat would be taken for an older message, and be lost untold; what is doubled instead is told.
 fn settle_near<P>(topic: &[Fingerprint], frames: &mut BTreeMap<u64, Frame<P>>) {
-    let mut times: BTreeMap<Fingerprint, u32> = BTreeMap::new();
-    for fingerprint in topic.iter().rev().take(NEAR_MAX) {
-        *times.entry(*fingerprint).or_default() += 1;
-    }
+    let mut times = times(&topic[topic.len().saturating_sub(NEAR_MAX)..]);
     let first: Vec<(u64, Fingerprint)> =
         frames.iter().take(NEAR_MAX).map(|(index, frame)| (*index, frame.fingerprint)).collect();
     for (index, fingerprint) in first {
@@ -215,4 +209,12 @@ fn settle_near<P>(topic: &[Fingerprint], frames: &mut BTreeMap<u64, Frame<P>>) {
             frames.remove(&index);
         }
     }
+}
+
+fn times(fingerprints: &[Fingerprint]) -> BTreeMap<Fingerprint, u32> {
+    let mut times = BTreeMap::new();
+    for fingerprint in fingerprints {
+        *times.entry(*fingerprint).or_default() += 1;
+    }
+    times
 }

@@ -2,9 +2,8 @@
 //!
 //! Each stream is judged as if it were alone in the topic, by the records that carry its identity. I1 no loss, I2 no repeat, I3
 //! order and I8 honest ack (looked at during the run, in the world) are judged where the system itself reported nothing of that
-//! stream: its reports say that messages may be missing and a few doubled, and where lines deliver in order and
-//! repeat little, no more than a few may be. I4 single writer and the last stable offset are judged
-//! always.
+//! stream: its reports say that messages may be missing and a few doubled, and where lines deliver in order and repeat little, no
+//! more than a few may be. I4 single writer and the last stable offset are judged always.
 
 use std::collections::HashMap;
 
@@ -25,7 +24,7 @@ const REPEATS_FEW: f64 = 0.3;
 #[derive(Debug, Default)]
 pub(crate) struct Verdict {
     pub(crate) violations: Vec<String>,
-    /// The system reported a possible loss, so I1 and I2 were not judged, of one stream at least.
+    /// The system reported a possible loss of one stream at least: I1 was not judged there, and of I2 at most that it is a few.
     pub(crate) is_reported: bool,
     pub(crate) is_rough: bool,
     pub(crate) streams: u64,
