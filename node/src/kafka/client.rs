@@ -239,15 +239,13 @@ impl Client {
 
     /// Ends what a predecessor left open in the partition and no transaction knows of any more (`markers`): nobody could read
     /// the tail behind it. Called once, before the first write. False: something stays open there, so it is another
-    /// producer's, or Kafka does not say.
+    /// producer's. A Kafka that does not say is an error: whoever is asked for the tail then could only wait in vain.
     pub(super) fn clear(&self, options: &Options) -> Result<bool, Error> {
         let partition = self.target.partition;
-        let Ok(lookup) = options.topics.lookup(options) else { return Ok(false) };
-        let deadline = Instant::now() + Duration::from_millis(LOOK_MS_MAX);
-        let Ok(end) = lookup.log_end(&self.target.topic, partition, deadline) else {
-            options.topics.failed(&lookup);
-            return Ok(false);
-        };
+        let lookup = options.topics.lookup(options)?;
+        let deadline = Instant::now() + Duration::from_millis(options.read_ms_max);
+        let end = lookup.log_end(&self.target.topic, partition, deadline);
+        let end = end.inspect_err(|_| options.topics.failed(&lookup))?;
         if self.is_stable_to(partition, end).map_err(|e| error::before_commit(&e))? {
             return Ok(true);
         }

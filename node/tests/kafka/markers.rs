@@ -12,7 +12,7 @@ use twinfeed_chaos::{
     harness::wait_for,
 };
 use twinfeed_node::{
-    kafka::{Error, FencedProducer, Options, TailReader, Target, TopicCreation, ensure_topic},
+    kafka::{Error, FencedProducer, Options, Tail, TailReader, Target, TopicCreation, ensure_topic},
     model::ids::ClusterId,
 };
 
@@ -59,13 +59,12 @@ async fn what_a_forgotten_marker_left_open_is_not_committed_by_the_next_owner() 
     let led_again = || (brokers.leader_of(&target.topic) == Some(leader)).then_some(());
     wait_for("the partition to be led again", PATIENCE, led_again).expect("a leader");
 
-    let mut owner = FencedProducer::warm(&options, "writer", &target).expect("warm").open().await.expect("open");
-    // Each of the brokers learns by itself that the partition is led again; until then an opening waits and asks anew.
+    // Each of the brokers learns by itself that the partition is led again; until then an opening fails and is tried anew.
     let deadline = Instant::now() + PATIENCE;
-    let tail = loop {
-        match TailReader::warm(&options, &target).expect("warm").read(&[(0, 0)]).await {
+    let (mut owner, tail) = loop {
+        match open(&options, &target).await {
             Err(Error::Unreachable { .. }) if Instant::now() < deadline => {}
-            read => break read.expect("tail"),
+            opened => break opened.expect("an opening"),
         }
     };
     assert_eq!(tail.foreign, 0, "the tail ends before what is open");
@@ -76,6 +75,13 @@ async fn what_a_forgotten_marker_left_open_is_not_committed_by_the_next_owner() 
     assert_eq!(sequences(&seen), (1..=25).collect::<Vec<_>>());
     let all = read(brokers.bootstrap(), &target.topic, "read_uncommitted");
     assert_eq!(all.len(), 46, "the forgotten ones are there, aborted");
+}
+
+/// What a takeover does: a producer, and then the tail.
+async fn open(options: &Options, target: &Target) -> Result<(FencedProducer, Tail), Error> {
+    let owner = FencedProducer::warm(options, "writer", target)?.open().await?;
+    let tail = TailReader::warm(options, target)?.read(&[(0, 0)]).await?;
+    Ok((owner, tail))
 }
 
 fn predecessor(brokers: &BrokerCluster) -> BaseProducer {
