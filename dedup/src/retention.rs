@@ -242,9 +242,15 @@ impl<P> Retention<P> {
     /// redundant, frames of ended subscriptions that its owner never knew cannot be resolved and are not needed.
     pub fn forget_except(&mut self, keep: impl Fn(SubscriptionId) -> bool) {
         let current = self.subscription();
-        self.held.retain(|held| Some(held.id) == current || keep(held.id));
-        self.broken.retain(|id, _| Some(*id) == current || keep(*id));
-        self.bytes = self.retained().map(|frame| frame.bytes).sum();
+        let (needed, bytes) = (|id| Some(id) == current || keep(id), &mut self.bytes);
+        // Called with every ack: what stays is not counted again, as that may be a long backlog.
+        self.held.retain(|held| {
+            if !needed(held.id) {
+                *bytes -= held.frames.values().map(|frame| frame.bytes).sum::<usize>();
+            }
+            needed(held.id)
+        });
+        self.broken.retain(|id, _| needed(*id));
     }
 
     /// Whether the current subscription is this one and has delivered a frame.
