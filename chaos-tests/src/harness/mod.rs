@@ -29,7 +29,7 @@ pub use kafka::{Kafka, KafkaOptions};
 pub use ledger::{Connection, Ledger, Refusal};
 pub use life::{Gap, NodeLife};
 pub use process::{Process, binary, let_pass, wait_for};
-pub use scrape::{exposition, metric};
+pub use scrape::{Distribution, exposition, metric};
 pub use streams::{StreamId, streams};
 pub use tools::{Feed, FeedOptions, Missing, ReaderBooks, Silence, Verifier};
 pub use writes::Writes;
