@@ -135,11 +135,14 @@ impl<P> Merge<P> {
             Ok(found) => found,
             Err(reason) => return Observed::Ignored(reason),
         };
-        if frame.index != member.next_index {
-            let is_known = frame.index < member.next_index;
-            return Observed::Ignored(if is_known { Ignored::AlreadyReceived } else { Ignored::Hole });
+        if frame.index < member.next_index {
+            return Observed::Ignored(Ignored::AlreadyReceived);
         }
-        member.next_index += 1;
+        // The standby sends again what is missing. What this node has dropped, because it had no room for it, nobody does.
+        if frame.index > member.next_index && side == Side::Standby {
+            return Observed::Ignored(Ignored::Hole);
+        }
+        member.next_index = frame.index + 1;
         member.last_frame_ms = now_ms;
         if std::mem::take(&mut self.silent[side.index()]) {
             self.watch.speaks(side, self.now_ms);

@@ -335,8 +335,11 @@ fn kafka_hangs(house: &mut House) -> Result<()> {
     Ok(())
 }
 
+/// Kafka takes some seconds to come to itself; the next scene begins with one that answers.
 fn thaw(house: &mut House) -> Result<()> {
+    let before = house.status(PRICES)?.records_committed;
     house.kafka.one()?.resume()?;
+    house.reaches(PRICES, |status| status.records_committed > before)?;
     house.cluster.admin.delete("bulk")
 }
 

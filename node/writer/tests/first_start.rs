@@ -94,3 +94,34 @@ fn what_only_the_owners_earlier_line_had_is_in_the_topic_before_a_standby_counts
     rig.give(Input::Look(Sight::default()));
     assert_eq!(rig.says_redundant(), Some(true));
 }
+
+/// Kafka hangs from the beginning, and the buffer is small.
+#[test]
+fn an_owner_that_had_to_drop_messages_before_its_producer_opened_tells_it_and_goes_on_with_its_line() {
+    let mut rig = Rig::new();
+    rig.give(Input::Assume(Assigned::Owner { epoch: Epoch(1) }));
+    rig.give(Input::Fed(FeedEvent::Opened { subscription: 1, connect_ms: 1 }));
+    let large = |n: u64| Frame {
+        kind: FrameKind::Text,
+        payload: Bytes::from(format!("{n:0>10000}")),
+        received_at_ns: (1_000 + n) * 1_000_000,
+    };
+    rig.give(Input::Fed(FeedEvent::Frames { subscription: 1, frames: (0..300).map(large).collect() }));
+    rig.give(Input::Look(Sight::default()));
+    let (tail, offsets) = (Vec::new(), BTreeMap::new());
+    rig.give(Input::Opened(Ok(Opened { tail, offsets, last_received_at_ms: None, payload_bytes_max: 1 << 20 })));
+    rig.give(Input::Look(Sight::default()));
+    let gaps: Vec<String> = rig
+        .outputs
+        .iter()
+        .filter_map(|output| match output {
+            Output::Event(event) if event.kind == "gap" => event.attributes.get("dropped").cloned(),
+            _ => None,
+        })
+        .collect();
+    let kept = rig.commits();
+    assert!((50..150).contains(&kept), "{kept} of 300 fit a mebibyte");
+    assert_eq!(gaps, [(300 - kept).to_string()]);
+    rig.give(Input::Fed(FeedEvent::Frames { subscription: 1, frames: frames(0..20) }));
+    assert_eq!(rig.commits(), 20);
+}

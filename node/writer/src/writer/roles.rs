@@ -62,7 +62,9 @@ impl Writer {
             (Phase::Owning(owner), Assigned::Owner { epoch }) if owner.epoch == epoch => Phase::Owning(owner),
             (Phase::Owning(_) | Phase::Deposed, Assigned::Owner { epoch }) => {
                 self.close();
-                let retention = self.fresh_retention();
+                let mut retention = self.fresh_retention();
+                // Nobody else delivers what is dropped from here on.
+                retention.owner_gone();
                 // A connection from before this role may bring what others have written meanwhile: a node that was frozen
                 // finds seconds of it in its socket.
                 let is_older = retention.subscription().is_some();
