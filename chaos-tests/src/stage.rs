@@ -23,7 +23,7 @@ use crate::{
 pub const CONNECTOR: &str = "prices";
 /// Follows the topic's name where connectors share one.
 const SHARED: &str = "-shared";
-/// Fewer messages a second than this before a fault prove nothing.
+/// Fewer messages a second than this before a fault prove nothing, or than half of what a slower feed sends.
 const TRAFFIC_MIN: f64 = 100.0;
 /// Runs of missing messages that are printed of a broken stage.
 const MISSING_SHOWN_MAX: usize = 10;
@@ -45,8 +45,10 @@ pub struct StageOptions {
     pub kafka: KafkaOptions,
     /// A namespace for each node, so that it can be cut off; needs root.
     pub network: bool,
-    /// So many further connectors, `shared-1` and on, that subscribe the same feed and share one topic, `Stage::shared_topic`.
+    /// So many further connectors, `shared-1` and on, that subscribe the same feed.
     pub sharing: usize,
+    /// They write to one topic, `Stage::shared_topic`, or each to its own, `Stage::topic_of`.
+    pub one_topic: bool,
     /// As the run wants it.
     pub scale: Scale,
     /// Further configuration of the connector.
@@ -67,6 +69,7 @@ impl Default for StageOptions {
             kafka: KafkaOptions::Shared,
             network: false,
             sharing: 0,
+            one_topic: true,
             scale: Scale::Quick,
             connector: Vec::new(),
             environment: Vec::new(),
@@ -89,6 +92,7 @@ pub struct Stage {
     pub seen: Observation,
     verifier: Verifier,
     last_fault: String,
+    traffic_min: f64,
     /// A bug is seeded: what breaks is expected, and its trail of no use.
     broken_on_purpose: bool,
 }
@@ -123,23 +127,47 @@ impl Stage {
         for n in 1..=options.sharing {
             // The later of two values of a key counts.
             let mut config = config.clone();
-            config.push(("kafka.topic", format!("{topic}{SHARED}")));
+            let shared = if options.one_topic { shared(&topic) } else { own(&topic, n) };
+            config.push(("kafka.topic", shared));
             cluster.admin.create(&sharer(n), &config)?;
         }
         let patience = if matches!(options.kafka, KafkaOptions::Shared) { PATIENCE } else { PATIENCE_WITH_BROKER };
         let verifier = Verifier::start(cluster.dir(), kafka.direct(), &topic, &feed, patience)?;
+        let created = Instant::now();
         cluster.wait_redundant(CONNECTOR)?;
         for n in 1..=options.sharing {
             cluster.wait_redundant(&sharer(n))?;
         }
-        let (seen, broken_on_purpose, scale) = (Observation::default(), options.bug.is_some(), options.scale);
+        let mut seen = Observation::default();
+        if options.sharing > 0 {
+            seen.figures.insert("all_redundant_ms".to_owned(), created.elapsed().as_millis() as f64);
+        }
+        let (broken_on_purpose, scale) = (options.bug.is_some(), options.scale);
+        let traffic_min = options.feed.rate.map_or(TRAFFIC_MIN, |rate| TRAFFIC_MIN.min(rate as f64 / 2.0));
         let last_fault = String::new();
-        Ok(Self { cluster, feed, topic, kafka, scale, network, seen, verifier, last_fault, broken_on_purpose })
+        Ok(Self {
+            cluster,
+            feed,
+            topic,
+            kafka,
+            scale,
+            network,
+            seen,
+            verifier,
+            last_fault,
+            traffic_min,
+            broken_on_purpose,
+        })
     }
 
     /// The topic of the connectors that share one.
     pub fn shared_topic(&self) -> String {
-        format!("{}{SHARED}", self.topic)
+        shared(&self.topic)
+    }
+
+    /// The topic of the connector `sharer(n)`, where each has its own.
+    pub fn topic_of(&self, n: usize) -> String {
+        own(&self.topic, n)
     }
 
     /// The nodes' own network, where `StageOptions::network` asked for one.
@@ -154,7 +182,7 @@ impl Stage {
     pub fn wait_traffic(&self) -> Result<()> {
         wait_for("traffic before the fault", Duration::from_secs(30), || {
             let connector = self.cluster.admin.connector(CONNECTOR).ok()?;
-            (connector.status?.records_per_second > TRAFFIC_MIN).then_some(())
+            (connector.status?.records_per_second > self.traffic_min).then_some(())
         })
         .map_err(|error| self.explain(error))
     }
@@ -291,6 +319,14 @@ impl Stage {
         }
         Ok(seen)
     }
+}
+
+fn shared(topic: &str) -> String {
+    format!("{topic}{SHARED}")
+}
+
+fn own(topic: &str, n: usize) -> String {
+    format!("{topic}-{n}")
 }
 
 /// Name of a connector that shares its topic, from 1.

@@ -61,7 +61,7 @@ impl Story for Calm {
 }
 
 /// From the read of a frame to its commit, of all nodes together, so far.
-fn latency(stage: &Stage) -> Result<Distribution> {
+pub(super) fn latency(stage: &Stage) -> Result<Distribution> {
     let mut distribution = Distribution::default();
     for node in &stage.cluster.nodes {
         distribution.add(&exposition(&node.http)?, LATENCY);

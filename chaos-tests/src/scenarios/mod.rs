@@ -19,6 +19,7 @@ mod kill;
 mod kill_at_point;
 mod kill_in_takeover;
 mod late_requests;
+mod many_streams;
 mod member_replaced;
 mod partition;
 mod pause;
@@ -107,6 +108,7 @@ pub const ALL: &[&dyn Story] = &[
     &retry_after::RetryAfter,
     &calm::Calm::Latency,
     &calm::Calm::Throughput,
+    &many_streams::ManyStreams,
 ];
 
 /// The story of this name.
