@@ -474,7 +474,7 @@ fn refused_record(record: &OutRecord, topic: &str, why: String) -> Error {
     Error::Rejected {
         what: format!("record {sequence} of epoch {} ({bytes} bytes) for topic {topic}", record.epoch),
         why,
-        sequence: Some(sequence),
+        record: Some((record.stream, sequence)),
     }
 }
 

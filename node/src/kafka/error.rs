@@ -31,8 +31,8 @@ pub enum Error {
     Rejected {
         what: String,
         why: String,
-        /// `OutRecord::sequence` of the offending record, when there is one.
-        sequence: Option<u64>,
+        /// `stream` and `sequence` of the offending `OutRecord`, when there is one.
+        record: Option<(u64, u64)>,
     },
     /// The handle was used after an error, a `recycle` or `close` had ended its producer. Nothing was written.
     #[error("this producer is finished; open a new one")]
@@ -187,7 +187,7 @@ impl Waited<'_> {
 
 /// Builds a refusal that no record is to blame for.
 pub(super) fn rejected(what: impl Into<String>, why: impl Into<String>) -> Error {
-    Error::Rejected { what: what.into(), why: why.into(), sequence: None }
+    Error::Rejected { what: what.into(), why: why.into(), record: None }
 }
 
 /// Maps a failure before EndTxn(commit) was sent: nothing can have been committed.

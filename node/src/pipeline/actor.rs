@@ -4,7 +4,10 @@
 //! acks away, nor a busy relay the own line. Work that the writer has let go of is dropped with its future, so that no result of it
 //! can arrive any more.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -12,7 +15,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use twinfeed_dedup::ToStandby;
-use twinfeed_writer::{Assigned, Committed, Input, Now, Output, Plan, Sight, Writer};
+use twinfeed_writer::{
+    Assigned, Committed, Input, LineSight, Now, Output, Plan, Sight, StreamId, Writer, record::OutRecord,
+};
 
 use super::{
     failure,
@@ -28,7 +33,7 @@ use crate::{
     kafka::{self, FencedProducer},
     model::{
         frame::FeedEvent,
-        relay::OwnerMessage,
+        relay::{OwnerMessage, StandbyMessage},
         report::{Role, SubscriptionReport, WriterReport},
     },
     queue,
@@ -45,6 +50,8 @@ type WriteResult = (FencedProducer, Result<kafka::Committed, kafka::Error>);
 
 pub(super) struct Actor {
     options: Options,
+    /// The only one of the writer.
+    stream: StreamId,
     writer: Writer,
     roles: mpsc::Receiver<Assigned>,
     offers: mpsc::Receiver<Offer>,
@@ -73,9 +80,11 @@ impl Actor {
         (roles, offers): (mpsc::Receiver<Assigned>, mpsc::Receiver<Offer>),
         cancel: CancellationToken,
     ) -> Self {
-        let writer = Writer::new(options.settings.clone(), rand::random());
+        let stream = options.settings.stream;
+        let writer = Writer::new([options.settings.clone()], rand::random());
         Self {
-            out: watch::Sender::new(writer.report().clone()),
+            stream,
+            out: watch::Sender::new(writer.report(stream).cloned().unwrap_or_default()),
             options,
             writer,
             roles,
@@ -157,8 +166,11 @@ impl Actor {
     fn act(&mut self, output: Output) {
         match output {
             Output::Open(plan) => self.open(plan),
+            // The node's streams come and go with their writers, one each.
+            Output::Find(_) | Output::Left(_) => {}
             Output::WarmUp => self.warm = self.options.warm_up(),
             Output::Write(batch) => {
+                let batch = together(batch);
                 if let Some(mut producer) = self.producer.take() {
                     self.writing = Some(Box::pin(async move {
                         let result = producer.write(batch).await;
@@ -173,7 +185,7 @@ impl Actor {
                 }
             }
             Output::EndRelay => self.relay = None,
-            Output::Reconnect { reason } => {
+            Output::Reconnect { reason, .. } => {
                 if let Some(feed) = &self.feed {
                     feed.reconnect(&reason);
                 }
@@ -213,7 +225,7 @@ impl Actor {
                 took_us: committed.took.as_micros() as u64,
                 settled_us: committed.settled.as_micros() as u64,
                 breather_us: committed.breather().as_micros() as u64,
-                next_offsets: committed.next_offsets,
+                next_offsets: vec![(self.stream, committed.next_offsets)],
                 timestamp_ms_max: committed.timestamp_ms_max,
                 recycle: committed.recycle,
             }
@@ -226,7 +238,8 @@ impl Actor {
         match offer {
             Offer::Standby { session, epoch, node, incarnation } if self.writer.welcomes_standby(epoch) => {
                 self.relay = Some(Relay::with_standby(session));
-                self.step(Input::StandbyConnected { node, incarnation });
+                self.step(Input::StandbyConnected { node });
+                self.heard_standby(StandbyMessage::Hello { incarnation });
             }
             Offer::Owner { session, epoch } if self.writer.welcomes_owner(epoch) => {
                 self.relay = Some(Relay::with_owner(session));
@@ -236,6 +249,10 @@ impl Actor {
         }
     }
 
+    fn heard_standby(&mut self, message: StandbyMessage) {
+        self.step(Input::FromStandby { stream: self.stream, message });
+    }
+
     fn carry(&mut self, traffic: Traffic) {
         match traffic {
             Traffic::Fed(event) => {
@@ -243,17 +260,17 @@ impl Actor {
                 if retains {
                     faults::point(Point::StandbyBeforeRetain);
                 }
-                self.step(Input::Fed(event));
+                self.step(Input::Fed { stream: self.stream, event });
                 if retains {
                     faults::point(Point::StandbyBeforeSend);
                 }
             }
-            Traffic::Relayed(Relayed::FromStandby(message)) => self.step(Input::FromStandby(message)),
+            Traffic::Relayed(Relayed::FromStandby(message)) => self.heard_standby(message),
             Traffic::Relayed(Relayed::FromOwner(message)) => {
                 if releases(&message) {
                     faults::point(Point::StandbyBeforeRelease);
                 }
-                self.step(Input::FromOwner(message));
+                self.step(Input::FromOwner { stream: self.stream, message });
             }
             Traffic::Relayed(Relayed::Room) => {}
             Traffic::Relayed(Relayed::Ended) => {
@@ -268,20 +285,20 @@ impl Actor {
     }
 
     fn look(&mut self, subscription: &watch::Receiver<SubscriptionReport>, waiting: usize) {
-        let sight = Sight {
-            subscription: subscription.borrow().clone(),
+        let line = LineSight { subscription: subscription.borrow().clone(), waiting: waiting as u64 };
+        self.step(Input::Look(Sight {
             kafka_connected: self.warm.as_ref().is_some_and(Warm::is_connected),
-            waiting: waiting as u64,
-        };
-        self.step(Input::Look(sight));
+            lines: vec![(self.stream, line)],
+        }));
         self.publish();
     }
 
     fn publish(&self) {
+        let Some(report) = self.writer.report(self.stream) else { return };
         self.out.send_if_modified(|out| {
-            let changed = out != self.writer.report();
+            let changed = out != report;
             if changed {
-                out.clone_from(self.writer.report());
+                out.clone_from(report);
             }
             changed
         });
@@ -308,6 +325,14 @@ async fn traffic(feed: &mut queue::Receiver<FeedEvent>, relay: &mut Option<Relay
     tokio::select! {
         Some(event) = feed.recv() => Traffic::Fed(event),
         relayed = hear(relay) => Traffic::Relayed(relayed),
+    }
+}
+
+/// The records of a batch in one piece, as the producer takes them.
+fn together(mut batch: Vec<Arc<Vec<OutRecord>>>) -> Arc<Vec<OutRecord>> {
+    match batch.pop() {
+        Some(only) if batch.is_empty() => only,
+        last => Arc::new(batch.iter().chain(&last).flat_map(|records| records.iter().cloned()).collect()),
     }
 }
 

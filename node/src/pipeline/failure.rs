@@ -1,13 +1,15 @@
 //! What Kafka's errors mean to a writer: the one table from an error to its remedy.
 
-use twinfeed_writer::{Failure, Remedy};
+use twinfeed_writer::{Failure, Remedy, StreamId};
 
 use crate::kafka::{Error, Retry};
 
 /// The failure as the writer understands it.
 pub(super) fn of(error: &Error) -> Failure {
     let remedy = match error {
-        Error::Rejected { sequence: Some(sequence), .. } => Remedy::LeaveOut { sequence: *sequence },
+        Error::Rejected { record: Some((stream, sequence)), .. } => {
+            Remedy::LeaveOut { stream: StreamId(*stream), sequence: *sequence }
+        }
         Error::InvalidRecords { .. } => Remedy::Restamp,
         other => match other.retry() {
             Retry::Never => Remedy::Operator,
@@ -27,7 +29,7 @@ mod tests {
     #[test]
     fn every_error_has_the_remedy_of_its_consequence() {
         let why = || "why".to_owned();
-        let rejected = |sequence| Error::Rejected { what: why(), why: why(), sequence };
+        let rejected = |record| Error::Rejected { what: why(), why: why(), record };
         for (error, remedy) in [
             (Error::Fenced { why: why() }, Remedy::Fenced),
             (Error::OutcomeUnknown { why: why() }, Remedy::Reopen),
@@ -37,7 +39,7 @@ mod tests {
             (Error::TopicMissing { topic: why(), why: why() }, Remedy::Operator),
             (Error::InvalidRecords { why: why() }, Remedy::Restamp),
             (rejected(None), Remedy::Operator),
-            (rejected(Some(7)), Remedy::LeaveOut { sequence: 7 }),
+            (rejected(Some((3, 7))), Remedy::LeaveOut { stream: StreamId(3), sequence: 7 }),
         ] {
             assert_eq!(of(&error).remedy, remedy, "{error}");
         }

@@ -14,7 +14,7 @@
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use twinfeed_dedup::{Fingerprint, RecordId, SubscriptionId, TailRecord};
-use twinfeed_writer::{Offsets, OpenError, Plan, TailFrom};
+use twinfeed_writer::{InTopic, Offsets, OpenError, Plan, StreamPlan, TailFrom};
 
 use super::{failure, options::Options};
 use crate::{
@@ -130,6 +130,22 @@ async fn sequence(options: &Options, plan: Plan, warm: Option<Warm>) -> Result<O
         }
     }
     faults::pass(Point::OpeningAfterCheck).await;
+    let mut streams = Vec::with_capacity(plan.streams.len());
+    for stream in &plan.streams {
+        let found = found(&tail, stream, (options, plan.epoch), producer.record_bytes_max()).await?;
+        streams.push((stream.stream, found));
+    }
+    faults::pass(Point::OpeningAfterTail).await;
+    Ok(Opened { producer, facts: twinfeed_writer::Opened { streams } })
+}
+
+/// What the topic holds of a stream, as far as its plan asks.
+async fn found(
+    tail: &kafka::TailReader,
+    plan: &StreamPlan,
+    (options, epoch): (&Options, Epoch),
+    payload_bytes_max: usize,
+) -> Result<InTopic, kafka::Error> {
     let mut offsets: Offsets = tail.end_offsets().await?.into_iter().collect();
     let read = match Unknown::of(&plan.tail_from, &offsets) {
         Unknown::Nothing => kafka::Tail::default(),
@@ -143,20 +159,16 @@ async fn sequence(options: &Options, plan: Plan, warm: Option<Warm>) -> Result<O
         known => known,
     };
     offsets.extend(read.next_offsets);
-    if read.truncated || read.epoch_max > plan.epoch.0 {
-        tracing::error!(
-            writer = %options.transactional_id, epoch = %plan.epoch, epoch_max = read.epoch_max,
-            truncated = read.truncated, "writer.tail_incomplete"
-        );
+    if read.truncated || read.epoch_max > epoch.0 {
+        let (epoch_max, truncated) = (read.epoch_max, read.truncated);
+        tracing::error!(writer = %options.id, %epoch, epoch_max, truncated, "writer.tail_incomplete");
     }
-    faults::pass(Point::OpeningAfterTail).await;
-    let facts = twinfeed_writer::Opened {
+    Ok(InTopic {
         tail: read.records.into_iter().map(|record| tail_record(record, &plan.tail_from)).collect(),
         offsets,
         last_received_at_ms: (last_received_at_ns > 0).then_some(last_received_at_ns / 1_000_000),
-        payload_bytes_max: producer.record_bytes_max(),
-    };
-    Ok(Opened { producer, facts })
+        payload_bytes_max,
+    })
 }
 
 /// Which records of the stream may be among what this node holds. Earlier ones must not be matched: a repeat would be taken for
@@ -188,8 +200,8 @@ impl Unknown {
 
 /// Only a first start creates its topic. One that is gone later was deleted by somebody, who should hear of it.
 async fn find_topic(options: &Options, plan: &Plan) -> Result<(), kafka::Error> {
-    let written_before =
-        matches!(&plan.tail_from, TailFrom::Offsets(known) | TailFrom::Recent(known) if !known.is_empty());
+    let has_written = |stream: &StreamPlan| matches!(&stream.tail_from, TailFrom::Offsets(known) | TailFrom::Recent(known) if !known.is_empty());
+    let written_before = plan.streams.iter().any(has_written);
     let creation =
         kafka::TopicCreation { create: options.creation.create && !written_before, ..options.creation.clone() };
     match kafka::ensure_topic(&options.kafka, &options.target.topic, &creation).await {

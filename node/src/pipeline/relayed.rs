@@ -75,12 +75,12 @@ pub(super) fn speak(relay: &mut Option<Relay>, writer: &mut Writer) {
     match relay {
         None => {}
         Some(Relay::WithStandby(open)) => open.speak(|| match writer.next_message()? {
-            Message::ToStandby(message) => Some(message),
-            Message::ToOwner(_) => None,
+            Message::ToStandby(_, message) => Some(message),
+            Message::ToOwner(..) => None,
         }),
         Some(Relay::WithOwner { open, .. }) => open.speak(|| match writer.next_message()? {
-            Message::ToOwner(message) => Some(message),
-            Message::ToStandby(_) => None,
+            Message::ToOwner(_, message) => Some(message),
+            Message::ToStandby(..) => None,
         }),
     }
 }

@@ -3,8 +3,9 @@
 
 use twinfeed_dedup::{Ack, Fingerprint, RecordId, Resolved, SubscriptionId, ToStandby};
 use twinfeed_proto::internal::{
-    self as wire, AllSent, FrameBatch, NextIndex, OwnerQuestion, OwnerWelcome, PartitionOffset, RelayedFrame,
-    ResolvedFrames, StandbyHello, SubscriptionChanged, SurplusSnapshot, UnseenRecord, owner_message, standby_message,
+    self as wire, AllSent, FrameBatch, NextIndex, OwnerGreet, OwnerQuestion, OwnerWelcome, PartitionOffset,
+    RelayedFrame, ResolvedFrames, StandbyHello, SubscriptionChanged, SurplusSnapshot, UnseenRecord, owner_message,
+    standby_message,
 };
 
 use crate::model::{
@@ -72,6 +73,7 @@ pub(super) fn owner_to_wire(message: OwnerMessage) -> wire::OwnerMessage {
             let next = next.into_iter().map(|(subscription, index)| NextIndex { subscription, index }).collect();
             wire::OwnerMessage { number: 0, kind: Some(Kind::Welcome(OwnerWelcome { next })) }
         }
+        OwnerMessage::Greet => wire::OwnerMessage { number: 0, kind: Some(Kind::Greet(OwnerGreet {})) },
         OwnerMessage::Question { asked_at_ms, subscription, behind_ms } => {
             let question = OwnerQuestion { asked_at_ms, subscription, behind_ms };
             wire::OwnerMessage { number: 0, kind: Some(Kind::Question(question)) }
@@ -133,6 +135,7 @@ pub(super) fn owner_from_wire(message: wire::OwnerMessage) -> Option<OwnerMessag
         Kind::Welcome(welcome) => {
             OwnerMessage::Welcome { next: welcome.next.into_iter().map(|n| (n.subscription, n.index)).collect() }
         }
+        Kind::Greet(OwnerGreet {}) => OwnerMessage::Greet,
         Kind::Question(OwnerQuestion { asked_at_ms, subscription, behind_ms }) => {
             OwnerMessage::Question { asked_at_ms, subscription, behind_ms }
         }

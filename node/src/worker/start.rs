@@ -8,7 +8,7 @@ use crate::{
     feed, kafka,
     model::{
         connector::{Config, Line, Redundancy},
-        ids::WriterId,
+        ids::{Epoch, WriterId},
         spec::{ConnectorSpec, TopicSpec},
     },
     pipeline::{self, Confirm, ConfirmError, Emit},
@@ -74,7 +74,9 @@ pub(super) async fn options(
                 Redundancy::Dual => 2,
                 Redundancy::Single => 1,
             },
-            stream,
+            stream: twinfeed_writer::StreamId(stream),
+            // Its writer began with it.
+            since: Epoch(0),
             node: settings.node.clone(),
             revision: role.revision,
             merge: faults::seeded(twinfeed_dedup::Options { span_ms: spec.dedup_span_ms, ..Default::default() }),

@@ -129,17 +129,17 @@ async fn only_a_size_names_the_record() {
     let mut producer = mock.open().await;
     mock.cluster.request_errors(Request::Produce, &[Answer::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE; 3]);
     let error = producer.write(records(1, 1, 1)).await.expect_err("alone in its batch");
-    assert!(matches!(&error, Error::Rejected { sequence: Some(1), .. }), "{error}");
+    assert!(matches!(&error, Error::Rejected { record: Some((_, 1)), .. }), "{error}");
     mock.cluster.clear_request_errors(Request::Produce);
     let error = mock.write_against(Request::Produce, Answer::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED).await;
-    assert!(matches!(&error, Error::Rejected { sequence: None, .. }), "{error}");
+    assert!(matches!(&error, Error::Rejected { record: None, .. }), "{error}");
     mock.cluster.clear_request_errors(Request::Produce);
     let error = mock.write_against(Request::Produce, Answer::RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP).await;
     assert!(matches!(&error, Error::InvalidRecords { .. }), "{error}");
     mock.cluster.clear_request_errors(Request::Produce);
     // Also when it is asked about one record alone: nothing that a timestamp could mend.
     let error = mock.write_against(Request::Produce, Answer::RD_KAFKA_RESP_ERR_INVALID_RECORD).await;
-    assert!(matches!(&error, Error::Rejected { sequence: None, .. }), "{error}");
+    assert!(matches!(&error, Error::Rejected { record: None, .. }), "{error}");
 }
 
 #[tokio::test]

@@ -36,7 +36,7 @@ async fn a_record_too_large_for_the_topic_costs_no_reopening() {
         let largest = producer.record_bytes_max();
         assert!(largest < limit && largest > limit - 400, "{largest} of {limit}");
         let refused = producer.write(large(3, 1, &[200, 200, oversize])).await.expect_err("too large for the topic");
-        assert!(matches!(&refused, Error::Rejected { sequence: Some(3), .. }), "{refused}");
+        assert!(matches!(&refused, Error::Rejected { record: Some((STREAM, 3)), .. }), "{refused}");
         producer.write(large(3, 1, &[200, largest])).await.expect("nothing was begun for the refused batch");
         assert_eq!(sequences(&read_committed(&target.topic)), [1, 2]);
     }
@@ -83,7 +83,7 @@ async fn a_limit_that_is_not_known_ends_in_smaller_batches_and_costs_no_record()
         match producer.write(batch.clone()).await {
             Ok(_) => break,
             Err(Error::Aborted { .. }) => {}
-            Err(Error::Rejected { sequence: Some(sequence), .. }) => {
+            Err(Error::Rejected { record: Some((_, sequence)), .. }) => {
                 left_out.push(sequence);
                 batch.retain(|record| record.sequence != sequence);
             }
@@ -103,7 +103,7 @@ async fn a_compacted_topic_is_refused_when_it_is_looked_at() {
     for policy in ["compact", "compact,delete"] {
         let refused = topic_with("compacted", &[("cleanup.policy", policy)]).await.expect_err("it takes no record");
         assert!(
-            matches!(&refused, Error::Rejected { what, why, sequence: None } if what.contains("compacted-")
+            matches!(&refused, Error::Rejected { what, why, record: None } if what.contains("compacted-")
             && why.contains("cleanup.policy=delete")),
             "{refused}"
         );
@@ -121,7 +121,7 @@ async fn records_that_a_topic_refuses_for_ever_are_a_refusal_and_no_trouble() {
         alter(&target, "cleanup.policy", "compact").await;
         let refused = producer.write(records(1, 1, count)).await.expect_err("no key");
         assert!(
-            matches!(&refused, Error::Rejected { sequence: None, why, .. } if why.contains("compacted")),
+            matches!(&refused, Error::Rejected { record: None, why, .. } if why.contains("compacted")),
             "{refused}"
         );
         assert_eq!(refused.retry(), Retry::Never);

@@ -27,7 +27,7 @@ use twinfeed_node::{
     relay_session::{Offer, Session, Weigh, direction},
     supervise::{Spawner, Supervisor, TaskHandle, TaskKind},
 };
-use twinfeed_writer::Settings;
+use twinfeed_writer::{Settings, StreamId};
 
 use crate::feed::Feed;
 
@@ -101,7 +101,8 @@ impl Twins {
             settings: Settings {
                 connector: "prices".to_owned(),
                 topic: self.topic.clone(),
-                stream: 1,
+                stream: StreamId(1),
+                since: Epoch(0),
                 feeds: 2,
                 node: format!("n{}", self.paths),
                 revision: 1,

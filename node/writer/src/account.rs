@@ -14,9 +14,9 @@ use crate::{
     meter::{BATCH_RECORDS, LATENCY_SECONDS, Latency, Rate, Stall},
     owner::{Counts, Owner},
     payload::Payload,
-    port::{Committed, Failure, Now, Remedy, Sight},
+    port::{Committed, Failure, Now, Remedy},
     record::OutRecord,
-    report::{DropReason, FailoverReason, Lines, Role, Takeover, Tally, WriterReport},
+    report::{DropReason, FailoverReason, Lines, Role, SubscriptionReport, Takeover, Tally, WriterReport},
     settings::Settings,
     standby::Standby,
     words::{describe, same_but_for_figures, subscription},
@@ -470,14 +470,14 @@ impl Account {
     }
 
     /// Some twenty times a second, after the phase has been looked at.
-    pub(crate) fn look(&mut self, sight: &Sight, now: Now) {
+    pub(crate) fn look(&mut self, subscription: &SubscriptionReport, kafka_connected: bool, now: Now) {
         self.say_sums(now);
         self.rate.sample(now.ms(), self.report.records_committed);
         self.report.records_per_second = self.rate.per_second();
         self.latency.turn(now.ms());
         [self.report.latency_p50_ms, self.report.latency_p99_ms] = self.latency.quantiles_ms([0.5, 0.99]);
-        self.report.subscription.clone_from(&sight.subscription);
-        self.report.kafka_connected = self.report.role == Role::Standby && sight.kafka_connected;
+        self.report.subscription.clone_from(subscription);
+        self.report.kafka_connected = self.report.role == Role::Standby && kafka_connected;
     }
 }
 

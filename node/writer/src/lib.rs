@@ -1,4 +1,5 @@
-//! What a writer decides: its role, its merge, its batches, what owner and standby tell each other, and what it says of itself.
+//! What a writer decides: its role, the merges of its streams, its batches, what owner and standby tell each other, and what it
+//! says of them.
 //!
 //! A [`Writer`] is a pure state machine. [`Writer::step`] takes one [`Input`] at a moment and returns the [`Output`]s that it asks
 //! for; [`Writer::next_message`] hands out what the relay may carry, when there is room for it. No socket, no clock, no runtime, no
@@ -29,6 +30,7 @@ mod renewal;
 pub mod report;
 mod settings;
 mod standby;
+mod stream;
 mod timestamps;
 mod words;
 mod writer;
@@ -39,14 +41,18 @@ use serde::{Deserialize, Serialize};
 
 pub use meter::{BATCH_RECORDS, Histogram, LATENCY_SECONDS};
 pub use port::{
-    Assigned, Committed, Failure, Input, Message, Now, Offsets, OpenError, Opened, Output, Plan, Remedy, Sight,
-    TailFrom,
+    Assigned, Committed, Failure, InTopic, Input, LineSight, Message, Now, Offsets, OpenError, Opened, Output, Plan,
+    Remedy, Sight, StreamPlan, TailFrom,
 };
 pub use settings::Settings;
 pub use writer::Writer;
 
 /// The Raft node id: random, made at the first start, stored beside the log. An empty disk never gets an old one back.
 pub type NodeId = u64;
+
+/// Names a stream in its records, on the relay and towards its writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Default)]
+pub struct StreamId(pub u64);
 
 /// The Raft log index of the entry that made the present owner the owner; strictly increasing per writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Default)]

@@ -86,7 +86,7 @@ mod tests {
         std::iter::from_fn(|| outbox.next())
             .map(|m| match m {
                 OwnerMessage::Merge { number, .. } => number,
-                OwnerMessage::Welcome { .. } | OwnerMessage::Question { .. } => 0,
+                OwnerMessage::Welcome { .. } | OwnerMessage::Greet | OwnerMessage::Question { .. } => 0,
             })
             .collect()
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use twinfeed_dedup::{Merge, Observed, Side, SubscriptionId, TailRecord};
 
 use crate::{
-    Epoch, NodeId,
+    Epoch, NodeId, StreamId,
     absence::Absence,
     differences::Differences,
     frame::Frame,
@@ -20,15 +20,12 @@ use crate::{
 const STANDBY_SILENT_MAX_MS: u64 = 10_000;
 /// Between two questions whether the standby has sent all it has.
 const QUESTION_EVERY_MS: u64 = 200;
-/// Bounds of one transaction; the rest waits for the next.
-const BATCH_RECORDS_MAX: usize = 10_000;
-const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// State of an owner between opening and losing its role.
 #[derive(Debug)]
 pub(crate) struct Owner {
     pub(crate) epoch: Epoch,
-    stream: u64,
+    stream: StreamId,
     pub(crate) merge: Merge<Payload>,
     /// What Kafka has confirmed, per partition.
     pub(crate) offsets: Arc<Offsets>,
@@ -41,6 +38,8 @@ pub(crate) struct Owner {
     pub(crate) hole_ms: Option<(u64, u64)>,
     pub(crate) differences: Differences,
     standby: Option<Standby>,
+    /// Whoever is at the other end of the relay is to say who it is.
+    greet_due: bool,
 }
 
 /// The standby as the owner knows it.
@@ -66,6 +65,12 @@ enum Session {
     },
 }
 
+impl Standby {
+    fn has_ended(&self) -> bool {
+        matches!(self.session, Session::Ended { .. })
+    }
+}
+
 /// What the writer counts.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Counts {
@@ -86,7 +91,7 @@ impl Counts {
 impl Owner {
     /// An owner whose merge already holds what this node retained and what the topic's tail shows.
     pub(crate) fn new(
-        (epoch, stream): (Epoch, u64),
+        (epoch, stream): (Epoch, StreamId),
         merge: Merge<Payload>,
         offsets: Offsets,
         payload_bytes_max: usize,
@@ -103,6 +108,7 @@ impl Owner {
             hole_ms: None,
             differences: Differences::default(),
             standby: None,
+            greet_due: false,
         }
     }
 
@@ -125,8 +131,13 @@ impl Owner {
         counts
     }
 
-    /// A relay session began; true for a standby that is not the one known so far.
-    pub(crate) fn standby_connected(&mut self, node: NodeId, incarnation: u64) -> bool {
+    /// A relay session stands that began before this owner did.
+    pub(crate) fn ask_who(&mut self) {
+        self.greet_due = true;
+    }
+
+    /// The standby says who it is, at the beginning of a session or asked for it; true for one that is not the one known so far.
+    pub(crate) fn standby_greets(&mut self, node: NodeId, incarnation: u64) -> bool {
         if let Some(known) = self.standby.as_mut().filter(|standby| standby.incarnation == incarnation) {
             known.outbox.rewind();
             known.session = Session::Greeting;
@@ -148,7 +159,7 @@ impl Owner {
 
     /// The standby's session is gone.
     pub(crate) fn session_ended(&mut self, now_ms: u64) {
-        if let Some(standby) = &mut self.standby {
+        if let Some(standby) = self.standby.as_mut().filter(|standby| !standby.has_ended()) {
             standby.session = Session::Ended { since_ms: now_ms };
         }
     }
@@ -156,9 +167,13 @@ impl Owner {
     /// Acts on a message of the standby. False where frames are missing between two sessions: the session must end, the standby
     /// starts over.
     pub(crate) fn heard(&mut self, message: StandbyMessage, now_ms: u64, counts: &mut Counts) -> bool {
-        let Some(standby) = self.standby.as_mut() else { return false };
+        let Some(standby) = self.standby.as_mut().filter(|standby| !standby.has_ended()) else {
+            // What it was told by another owner, or by this one before the stream left and came again, is no more.
+            self.greet_due = true;
+            return true;
+        };
         match message {
-            StandbyMessage::Hello { .. } => return false,
+            StandbyMessage::Hello { .. } => {}
             StandbyMessage::ReceivedThrough(number) => standby.outbox.confirm(number),
             StandbyMessage::AllSent { asked_at_ms } => {
                 // Nobody can have been asked later than now.
@@ -184,16 +199,16 @@ impl Owner {
         true
     }
 
-    /// Cuts the next batch, if something is ready; it is in flight then. Returns what was left out of it because Kafka would not
+    /// Cuts the next batch, if something is ready, of at most so many records and bytes; it is in flight then. Returns what was left out of it because Kafka would not
     /// take it; `None` without a batch.
-    pub(crate) fn cut(&mut self, now_ms: u64) -> Option<Vec<OutRecord>> {
-        let records = self.merge.cut(now_ms, BATCH_RECORDS_MAX, BATCH_BYTES_MAX)?;
+    pub(crate) fn cut(&mut self, (records_max, bytes_max): (usize, usize), now_ms: u64) -> Option<Vec<OutRecord>> {
+        let records = self.merge.cut(now_ms, records_max, bytes_max)?;
         let mut oversize = Vec::new();
         let mut in_flight = Vec::with_capacity(records.len());
         for record in records {
             let Payload { bytes, received_at_ns, .. } = record.payload;
             let out = OutRecord {
-                stream: self.stream,
+                stream: self.stream.0,
                 sub_index: 0,
                 epoch: record.id.epoch,
                 sequence: record.id.sequence,
@@ -278,6 +293,9 @@ impl Owner {
     /// The next message for the standby's session, if there is one.
     pub(crate) fn next_message(&mut self) -> Option<OwnerMessage> {
         self.number_messages();
+        if std::mem::take(&mut self.greet_due) && self.connected_standby().is_none() {
+            return Some(OwnerMessage::Greet);
+        }
         let standby = self.standby.as_mut()?;
         match standby.session {
             Session::Ended { .. } => None,
@@ -301,8 +319,7 @@ impl Owner {
 
     /// The standby whose relay session is open.
     pub(crate) fn connected_standby(&self) -> Option<NodeId> {
-        let is_open = |standby: &&Standby| !matches!(standby.session, Session::Ended { .. });
-        self.standby.as_ref().filter(is_open).map(|standby| standby.node)
+        self.standby.as_ref().filter(|standby| !standby.has_ended()).map(|standby| standby.node)
     }
 
     /// When the standby comes back, it is welcomed as one that was never met.

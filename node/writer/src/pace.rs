@@ -56,6 +56,7 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::StreamId;
 
     /// The pauses of losses that follow each opening at once.
     fn pauses(remedy: Remedy, count: usize, chance: f64) -> Vec<u64> {
@@ -73,7 +74,7 @@ mod tests {
     #[test]
     fn one_slow_commit_costs_no_pause_and_more_of_them_cost_longer_and_longer_ones() {
         assert_eq!(pauses(Remedy::Reopen, 9, 0.5), [0, 100, 200, 400, 800, 1_600, 2_000, 2_000, 2_000]);
-        assert_eq!(pauses(Remedy::LeaveOut { sequence: 1 }, 3, 0.5), [0, 100, 200]);
+        assert_eq!(pauses(Remedy::LeaveOut { stream: StreamId(1), sequence: 1 }, 3, 0.5), [0, 100, 200]);
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! The phases of a writer on this node.
+//! The phases of a stream on this node.
 
 use twinfeed_dedup::{Frame, Retention, SubscriptionId};
 
 use crate::{Epoch, owner::Owner, payload::Payload, port::TailFrom, standby::Standby};
 
-/// What a writer is at a time.
+/// What a stream is at a time; all streams of a writer are the same.
 #[derive(Debug)]
 pub(crate) enum Phase {
     Standing(Box<Standby>),
@@ -30,6 +30,11 @@ pub(crate) struct Opening {
 }
 
 impl Opening {
+    pub(crate) fn new(epoch: Epoch, retention: Retention<Payload>, (tail_from, redundant): (TailFrom, bool)) -> Self {
+        let retention = Box::new(retention);
+        Self { epoch, retention, tail_from, redundant, lost_at_ms: None, heard_ms: None, lacking: None }
+    }
+
     /// The own connection is gone.
     pub(crate) fn disconnected(&mut self, wall_ms: u64) {
         self.retention.disconnected();

@@ -5,12 +5,13 @@ use std::{collections::BTreeMap, sync::Arc};
 use twinfeed_dedup::TailRecord;
 
 use crate::{
-    Epoch, NodeId,
+    Epoch, NodeId, StreamId,
     event::Event,
     frame::FeedEvent,
     record::OutRecord,
     relay::{OwnerMessage, StandbyMessage},
     report::SubscriptionReport,
+    settings::Settings,
 };
 
 /// Kafka partition -> offset after the last record known.
@@ -42,25 +43,53 @@ pub enum Assigned {
     Standby { epoch: Epoch },
 }
 
+impl Assigned {
+    /// The same for a stream that has come to its writer at this index.
+    pub(crate) fn since(self, since: Epoch) -> Self {
+        match self {
+            Self::Owner { epoch } => Self::Owner { epoch: epoch.max(since) },
+            Self::Standby { epoch } => Self::Standby { epoch: epoch.max(since) },
+        }
+    }
+}
+
 /// Everything that can happen to a writer. Whoever runs it never delivers a result of work that an [`Output`] has ended, nor a
 /// message of a relay session that has been followed by another.
 #[derive(Debug)]
 pub enum Input {
     Assume(Assigned),
-    /// Of the own subscription.
-    Fed(FeedEvent),
+    /// The stream belongs to this writer from here on. One of its name has left before.
+    Join(Box<Settings>),
+    /// It does not any more; its own connection brings nothing further. What an owner has of it is to be committed, unless it leaves
+    /// `at_once`. [`Output::Left`] follows.
+    Leave {
+        stream: StreamId,
+        at_once: bool,
+    },
+    /// Of the stream's own subscription.
+    Fed {
+        stream: StreamId,
+        event: FeedEvent,
+    },
     /// A relay session with the standby of this writer has begun; it is the only one from here on.
     StandbyConnected {
         node: NodeId,
-        incarnation: u64,
     },
-    FromStandby(StandbyMessage),
+    FromStandby {
+        stream: StreamId,
+        message: StandbyMessage,
+    },
     /// A relay session with the owner has begun; it is the only one from here on.
     OwnerConnected,
-    FromOwner(OwnerMessage),
+    FromOwner {
+        stream: StreamId,
+        message: OwnerMessage,
+    },
     /// The relay session has ended.
     RelayEnded,
     Opened(Result<Opened, OpenError>),
+    /// The outcome of an [`Output::Find`].
+    Found(Result<Opened, OpenError>),
     Written(Result<Committed, Failure>),
     /// Whether Kafka has answered an [`Output::AskKafka`].
     KafkaAnswered(bool),
@@ -75,10 +104,17 @@ pub enum Input {
 /// What only whoever runs the writer can see.
 #[derive(Debug, Clone, Default)]
 pub struct Sight {
-    pub subscription: SubscriptionReport,
     /// The clients that wait for a takeover reach Kafka.
     pub kafka_connected: bool,
-    /// Events of the own connection that the writer has not been given yet.
+    /// Of the writer's streams; one that is left out is looked at the next time.
+    pub lines: Vec<(StreamId, LineSight)>,
+}
+
+/// The same of one stream's own connection.
+#[derive(Debug, Clone, Default)]
+pub struct LineSight {
+    pub subscription: SubscriptionReport,
+    /// Events of the connection that the writer has not been given yet.
     pub waiting: u64,
 }
 
@@ -87,16 +123,21 @@ pub struct Sight {
 pub enum Output {
     /// Run the takeover sequence, instead of any other that is under way.
     Open(Plan),
+    /// Find out what the topics hold of these streams, which have joined since the producer was opened.
+    Find(Vec<StreamPlan>),
+    /// The stream has left: nothing of it is under way.
+    Left(StreamId),
     /// Connect what a takeover will need; nobody is fenced by it.
     WarmUp,
-    /// Write these in one transaction. Once, and only after an opening that succeeded.
-    Write(Arc<Vec<OutRecord>>),
+    /// Write these in one transaction: the records of some streams, in order. Once, and only after an opening that succeeded.
+    Write(Vec<Arc<Vec<OutRecord>>>),
     /// Let go of the producer and of whatever is under way with it, at once.
     Close,
     /// End the relay session.
     EndRelay,
-    /// End the own connection and make a new one at once.
+    /// End the stream's own connection and make a new one at once.
     Reconnect {
+        stream: StreamId,
         reason: String,
     },
     /// Ask whether Kafka can be reached from here, over the clients that wait for a takeover.
@@ -107,22 +148,29 @@ pub enum Output {
 /// A message for the other end of the relay.
 #[derive(Debug, Clone)]
 pub enum Message {
-    ToStandby(OwnerMessage),
-    ToOwner(StandbyMessage),
+    ToStandby(StreamId, OwnerMessage),
+    ToOwner(StreamId, StandbyMessage),
 }
 
 /// What to open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     pub epoch: Epoch,
-    pub tail_from: TailFrom,
-    /// Nothing can be missing, so nobody asks when the last record was read.
-    pub redundant: bool,
+    pub streams: Vec<StreamPlan>,
     /// Use the clients that were warmed up for it.
     pub warm: bool,
     /// Ask for the assignment before the init as well. Not for safety (only the check after the init gives that) but
     /// for peace: a zombie that wakes up would otherwise fence the rightful owner once, by its init alone.
     pub ask_first: bool,
+}
+
+/// What an opening has to find out for one stream, once the producer is open and the assignment is confirmed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamPlan {
+    pub stream: StreamId,
+    pub tail_from: TailFrom,
+    /// Nothing can be missing, so nobody asks when the last record was read.
+    pub redundant: bool,
 }
 
 /// Where the tail begins.
@@ -146,9 +194,15 @@ impl TailFrom {
     }
 }
 
-/// A producer may write now, and this is in the topic already.
+/// A producer may write now, and this is in the topics already. Every stream of the plan is named.
 #[derive(Debug)]
 pub struct Opened {
+    pub streams: Vec<(StreamId, InTopic)>,
+}
+
+/// What the topic of a stream holds of it.
+#[derive(Debug)]
+pub struct InTopic {
     pub tail: Vec<TailRecord>,
     pub offsets: Offsets,
     /// When the last message that is in the topic was read off the wire; None when there is none.
@@ -160,8 +214,8 @@ pub struct Opened {
 /// A transaction that is in the topic, closed, so that nothing can undo it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Committed {
-    /// Per touched partition, the offset after the last record.
-    pub next_offsets: Vec<(i32, i64)>,
+    /// Per stream that was written, and touched partition, the offset after the last record.
+    pub next_offsets: Vec<(StreamId, Vec<(i32, i64)>)>,
     /// The latest timestamp among the records, -1 for none.
     pub timestamp_ms_max: i64,
     /// From begin to the answered commit, in microseconds.
@@ -194,7 +248,7 @@ pub enum Remedy {
     /// Only an operator can help; it is tried again all the same.
     Operator,
     /// Kafka refuses this one record: leave it out.
-    LeaveOut { sequence: u64 },
+    LeaveOut { stream: StreamId, sequence: u64 },
     /// Kafka refuses records as invalid: perhaps their timestamps.
     Restamp,
 }

@@ -28,6 +28,8 @@ pub enum OwnerMessage {
     /// A numbered message, repeated after a broken session until confirmed; dense from 1 for as long as the owner remembers the
     /// standby.
     Merge { number: u64, committed: Vec<(i32, i64)>, message: ToStandby },
+    /// The owner does not know this standby: it is to say `Hello` again.
+    Greet,
     /// Asks whether the standby has sent all it has, and says what its line lacks. Not numbered: one that is lost is asked again.
     Question {
         /// The owner's own clock; it comes back with the answer.
@@ -55,7 +57,7 @@ impl OwnerMessage {
         match self {
             Self::Welcome { next } => size_of_val(next.as_slice()),
             Self::Merge { committed, message, .. } => size_of_val(committed.as_slice()) + merge_bytes(message),
-            Self::Question { .. } => 0,
+            Self::Greet | Self::Question { .. } => 0,
         }
     }
 }

@@ -128,6 +128,9 @@ impl Standby {
         self.heard_at_ms = Some(now_ms);
         match message {
             OwnerMessage::Welcome { next } => return Ok(self.welcome(&next)),
+            OwnerMessage::Greet => self.session = Session::Greeting,
+            // Said to another of its name, which has left: what is not confirmed is said again after the welcome.
+            OwnerMessage::Question { .. } | OwnerMessage::Merge { .. } if self.session != Session::Standing => {}
             OwnerMessage::Question { asked_at_ms, subscription, behind_ms } => {
                 if self.questions.len() < QUESTIONS_MAX {
                     self.questions.push_back((asked_at_ms, now_ms));
@@ -404,9 +407,29 @@ mod tests {
         Standby::new(Epoch(1), Retention::new(Options::default()), Some(SubscriptionId(1)), 9)
     }
 
+    fn welcomed() -> Standby {
+        let mut standby = standby();
+        standby.owner_connected();
+        acked(&mut standby, OwnerMessage::Welcome { next: Vec::new() });
+        standby
+    }
+
+    /// The owner still speaks to a stream that has left, and another of its name has come.
+    #[test]
+    fn what_is_said_to_another_before_the_welcome_is_not_heard() {
+        let mut standby = standby();
+        standby.owner_connected();
+        assert_eq!(acked(&mut standby, merge(7, 70)), None);
+        assert!(matches!(standby.next_message(), Some(StandbyMessage::Hello { .. })));
+        acked(&mut standby, OwnerMessage::Welcome { next: Vec::new() });
+        assert_eq!(acked(&mut standby, merge(1, 80)), Some(80));
+        acked(&mut standby, OwnerMessage::Greet);
+        assert!(matches!(standby.next_message(), Some(StandbyMessage::Hello { .. })), "asked for, it greets again");
+    }
+
     #[test]
     fn a_message_that_comes_again_is_old_unless_the_owner_has_forgotten_this_standby() {
-        let mut standby = standby();
+        let mut standby = welcomed();
         assert_eq!(acked(&mut standby, merge(1, 70)), Some(70));
         acked(&mut standby, OwnerMessage::Welcome { next: vec![(1, 5)] });
         assert_eq!(acked(&mut standby, merge(1, 71)), Some(70), "a session later, the same message");
@@ -420,7 +443,7 @@ mod tests {
 
     #[test]
     fn a_message_that_is_missing_ends_the_session_and_confirms_nothing() {
-        let mut standby = standby();
+        let mut standby = welcomed();
         acked(&mut standby, merge(1, 70));
         assert!(matches!(standby.heard(merge(3, 90), 0), Err(Unheard::Missing { expected: 2, number: 3 })));
         assert_eq!(standby.received_through, 1);

@@ -29,6 +29,7 @@ fn setting(name: &str) -> Option<u64> {
 struct Total {
     runs: u64,
     streams: u64,
+    restless: u64,
     given_up: u64,
     judged_in_full: u64,
     /// Seeds.
@@ -45,6 +46,7 @@ impl Total {
     fn add(&mut self, seed: u64, verdict: Verdict) {
         self.runs += 1;
         self.streams += verdict.streams;
+        self.restless += verdict.restless;
         self.given_up += verdict.given_up;
         self.judged_in_full += u64::from(!verdict.is_reported);
         self.smooth_but_reported.extend((verdict.is_reported && !verdict.is_rough).then_some(seed));
@@ -70,10 +72,10 @@ fn no_fault_loses_repeats_or_disorders_anything() {
     for seed in seeds {
         total.add(seed, run(Bug::None, seed, single.is_some()));
     }
-    let Total { runs, streams, given_up, judged_in_full, smooth_but_reported, .. } = total;
+    let Total { runs, streams, restless, given_up, judged_in_full, smooth_but_reported, .. } = total;
     let Total { records, faults, takeovers, recoveries, fenced, bad, .. } = total;
     println!(
-        "{runs} runs of {streams} streams, {given_up} of them with a line that gave up ({judged_in_full} judged in full, \
+        "{runs} runs of {streams} streams, {restless} of them restless, {given_up} had a line that gave up ({judged_in_full} judged in full, \
          {} single-fault ones reported a possible loss): {records} records, {faults} faults, {takeovers} takeovers, \
          {recoveries} recoveries, {fenced} fenced; {} bad",
         smooth_but_reported.len(),
@@ -122,6 +124,7 @@ fn each_rule_taken_away_is_noticed() {
         Bug::MixedStreams,
         Bug::TailEndsEarly,
         Bug::GiveUpEndsStream,
+        Bug::OldEpochAgain,
         Bug::FullInboxDrops,
     ] {
         let found = (0..SEEDS_PER_BUG).find_map(|seed| {

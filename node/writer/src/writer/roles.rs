@@ -1,129 +1,72 @@
-//! From role to role: what of the former phase is kept and what is dropped. Nothing of a role outlives it, except the frames that
-//! the next one needs.
+//! From stage to stage: what becomes of producer and relay, and what its streams are told.
 
-use twinfeed_dedup::Retention;
-
-use super::{Producer, Writer};
+use super::{Stage, Writer};
 use crate::{
-    Epoch,
-    payload::Payload,
-    phase::{Opening, Phase},
-    port::{Assigned, Now, Offsets, Output, Plan, TailFrom},
-    report::Role,
-    standby::Standby,
+    Epoch, StreamId,
+    port::{Assigned, Now, Output, Plan},
 };
 
 impl Writer {
     pub(super) fn assume(&mut self, assigned: Assigned, now: Now) {
-        let phase = std::mem::replace(&mut self.phase, Phase::Deposed);
-        self.phase = match (phase, assigned) {
-            (Phase::Standing(standby), Assigned::Owner { epoch }) => {
-                let redundant = standby.retention.is_redundant();
-                self.account.takeover_started(epoch, redundant, standby.reason(now.ms()), now);
-                let lacking = standby.lacking();
-                let Standby { mut retention, acked, heard_at_ms: heard_ms, .. } = *standby;
-                retention.owner_gone();
-                // What was acked before the owner knew where a line stands is in the topic, and among its frames.
-                let tail_from = match acked {
-                    Some(acked) if !retention.has_unplaced() => TailFrom::Offsets(acked),
-                    acked => TailFrom::Recent(acked.unwrap_or_default()),
-                };
-                self.outputs.push(Output::EndRelay);
-                if lacking.is_some() && self.settings.behind_ms_max > 0 {
-                    let reason = "it lacks what its twin delivered, and its twin is gone".to_owned();
-                    self.outputs.push(Output::Reconnect { reason });
-                }
-                let opening = self.begin_opening(epoch, retention, (tail_from, redundant), true);
-                Phase::Opening(Opening { heard_ms, lacking, ..opening })
-            }
-            (Phase::Standing(mut standby), Assigned::Standby { epoch }) => {
-                if standby.epoch != epoch {
-                    self.outputs.push(Output::EndRelay);
-                    let renewed = self.numbering.renew(&mut self.entropy);
-                    standby.new_owner(epoch, renewed, self.entropy.name());
-                }
-                Phase::Standing(standby)
-            }
-            (Phase::Opening(opening), Assigned::Owner { epoch }) if opening.epoch == epoch => Phase::Opening(opening),
-            (Phase::Opening(opening), Assigned::Owner { epoch }) => {
-                let Opening { retention, tail_from, redundant, lost_at_ms, heard_ms, lacking, .. } = opening;
-                let opening = self.begin_opening(epoch, *retention, (tail_from, redundant), false);
-                Phase::Opening(Opening { lost_at_ms, heard_ms, lacking, ..opening })
-            }
-            (Phase::Opening(opening), Assigned::Standby { epoch }) => {
-                self.close();
-                let mut retention = *opening.retention;
-                retention.new_owner();
-                if let Some(id) = self.numbering.renew(&mut self.entropy) {
-                    retention.subscribed(id);
-                }
-                self.stand_by(epoch, retention)
-            }
-            (Phase::Owning(owner), Assigned::Owner { epoch }) if owner.epoch == epoch => Phase::Owning(owner),
-            (Phase::Owning(_) | Phase::Deposed, Assigned::Owner { epoch }) => {
-                self.close();
-                let mut retention = self.fresh_retention();
-                // Nobody else delivers what is dropped from here on.
-                retention.owner_gone();
-                // A connection from before this role may bring what others have written meanwhile: a node that was frozen
-                // finds seconds of it in its socket.
-                let is_older = retention.subscription().is_some();
-                let tail_from = if is_older { TailFrom::Recent(Offsets::new()) } else { TailFrom::End };
-                Phase::Opening(self.begin_opening(epoch, retention, (tail_from, false), false))
-            }
-            (Phase::Owning(_) | Phase::Deposed, Assigned::Standby { epoch }) => {
-                self.close();
-                let retention = self.fresh_retention();
-                self.stand_by(epoch, retention)
-            }
+        let was = self.stage;
+        let next = match assigned {
+            Assigned::Owner { epoch } if was == Stage::Owning(epoch) => was,
+            Assigned::Owner { epoch } => Stage::Opening(epoch),
+            Assigned::Standby { epoch } => Stage::Standing(epoch),
         };
-        self.account.role(match assigned {
-            Assigned::Owner { epoch } => (Role::Owner, epoch),
-            Assigned::Standby { epoch } => (Role::Standby, epoch),
-        });
-    }
-
-    fn fresh_retention(&mut self) -> Retention<Payload> {
-        let mut retention = Retention::new(self.settings.merge.clone());
-        if let Some(id) = self.numbering.renew(&mut self.entropy) {
-            retention.subscribed(id);
+        match (was, next) {
+            _ if was == next => {}
+            (Stage::Standing(_), _) => self.let_go_of_relay(),
+            // The one under way is replaced.
+            (Stage::Opening(_), Stage::Opening(_)) => {}
+            _ => self.close(),
         }
-        retention
+        self.stage = next;
+        let ids: Vec<StreamId> = self.streams.keys().copied().collect();
+        for id in ids {
+            let mut reconnect = None;
+            self.with(id, now, |stream, entropy| reconnect = stream.assume(assigned, entropy, now));
+            self.reconnect(id, reconnect);
+        }
+        match next {
+            _ if was == next => {}
+            Stage::Opening(epoch) => self.open(epoch, matches!(was, Stage::Standing(_)), false),
+            Stage::Standing(_) if !matches!(was, Stage::Standing(_)) => self.outputs.push(Output::WarmUp),
+            _ => {}
+        }
     }
 
-    fn stand_by(&mut self, epoch: Epoch, retention: Retention<Payload>) -> Phase {
-        self.outputs.push(Output::WarmUp);
-        let incarnation = self.entropy.name();
-        Phase::Standing(Box::new(Standby::new(epoch, retention, self.numbering.live(), incarnation)))
+    /// `warm`: by the clients that wait for it. `ask_first`: a zombie that wakes up would otherwise fence the rightful owner.
+    pub(super) fn open(&mut self, epoch: Epoch, warm: bool, ask_first: bool) {
+        let streams = self.streams.values().filter_map(crate::stream::Stream::plan).collect();
+        self.outputs.push(Output::Open(Plan { epoch, streams, warm, ask_first }));
     }
 
-    fn begin_opening(
-        &mut self,
-        epoch: Epoch,
-        retention: Retention<Payload>,
-        (tail_from, redundant): (TailFrom, bool),
-        warm: bool,
-    ) -> Opening {
-        let plan = Plan { epoch, tail_from: tail_from.clone(), redundant, warm, ask_first: false };
-        self.outputs.push(Output::Open(plan));
-        self.is_opening = true;
-        let retention = Box::new(retention);
-        Opening { epoch, retention, tail_from, redundant, lost_at_ms: None, heard_ms: None, lacking: None }
+    fn let_go_of_relay(&mut self) {
+        (self.standby, self.has_owner) = (None, false);
+        self.outputs.push(Output::EndRelay);
     }
 
     /// Lets go of relay, producer and pending work. Whatever they still had in the air is fenced by the next owner's init.
     pub(super) fn close(&mut self) {
-        self.producer = Producer::None;
-        self.is_opening = false;
+        self.in_flight.clear();
         self.reopen_at_us = None;
         self.pace.begin_anew();
-        self.outputs.extend([Output::Close, Output::EndRelay]);
+        self.close_producer();
+        self.let_go_of_relay();
     }
 
-    /// The assignment has moved: nothing of this role may be written any more. The frames are not needed either, as
-    /// the new owner retained its own copies. The worker tells the next role.
-    pub(super) fn depose(&mut self) {
+    /// The assignment has moved: nothing of this role may be written any more. The worker tells the next role.
+    pub(super) fn depose(&mut self, now: Now) {
+        let epoch = match self.stage {
+            Stage::Opening(epoch) | Stage::Owning(epoch) | Stage::Standing(epoch) => epoch,
+            Stage::Deposed => return,
+        };
         self.close();
-        self.phase = Phase::Deposed;
+        self.stage = Stage::Deposed;
+        self.all(now, |stream, _| {
+            stream.account.fenced(epoch, now);
+            stream.depose();
+        });
     }
 }

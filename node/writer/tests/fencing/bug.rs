@@ -38,6 +38,8 @@ pub(crate) enum Bug {
     TailEndsEarly,
     /// A line that gives up ends its stream, though the twin goes on.
     GiveUpEndsStream,
+    /// A stream that comes to its writer again has the writer's epoch, under which it has written before.
+    OldEpochAgain,
     /// A feed's inbox that is full drops frames, where the socket should not be read.
     FullInboxDrops,
 }
@@ -53,8 +55,18 @@ impl Bug {
         matches!(self, Self::NoRecycle | Self::LateStamps | Self::UnknownIsSuccess | Self::RetryWithoutTail)
     }
 
+    /// It shows where streams leave their writer and come again.
+    pub(super) fn is_about_comings(self) -> bool {
+        self == Self::OldEpochAgain
+    }
+
+    /// It shows where several writers share a topic.
+    pub(super) fn is_about_writers(self) -> bool {
+        self == Self::TailEndsEarly
+    }
+
     /// It shows where several streams share a topic.
     pub(super) fn is_about_streams(self) -> bool {
-        matches!(self, Self::MixedStreams | Self::TailEndsEarly)
+        matches!(self, Self::MixedStreams | Self::TailEndsEarly | Self::OldEpochAgain)
     }
 }

@@ -1,16 +1,17 @@
-//! What a node is to one stream: what it has seen of the assignment, and the writer that it runs because of it;
+//! What a node is to one writer: what it has seen of the assignment, and the writer that it runs because of it;
 //! `node/src/worker/` for one writer.
 
 use twinfeed_writer::{Assigned, Epoch};
 
-use super::net::{Actor, Event, Input, Net, NodeId, StreamNo};
+use super::net::{Actor, Event, Input, Net, NodeId, WriterNo};
 use super::plan::Means;
-use super::register::Assignment;
+use super::register::{Assignment, Streams};
 use super::writer::Writer;
 
 pub(crate) struct Member {
     node: NodeId,
-    stream: StreamNo,
+    number: WriterNo,
+    streams: Streams,
     pub(crate) seen: Option<Assignment>,
     /// Epochs assigned up to this entry were another process's.
     pub(crate) memory_starts_at: u64,
@@ -28,8 +29,9 @@ struct Running {
 }
 
 impl Member {
-    pub(crate) fn new(node: NodeId, stream: StreamNo, means: Means) -> Self {
-        Self { node, stream, seen: None, memory_starts_at: 0, running: None, draining: None, means }
+    pub(crate) fn new((node, number): (NodeId, WriterNo), means: Means) -> Self {
+        let streams = Streams::from([]);
+        Self { node, number, streams, seen: None, memory_starts_at: 0, running: None, draining: None, means }
     }
 
     pub(crate) fn needs_epoch(&self) -> bool {
@@ -51,12 +53,15 @@ impl Member {
         self.running.as_ref().and_then(|running| running.peer)
     }
 
-    pub(crate) fn apply(&mut self, assignment: Assignment, net: &mut Net) {
+    pub(crate) fn apply(&mut self, assignment: Assignment, streams: Streams, net: &mut Net) {
         if self.seen.is_some_and(|seen| seen.index >= assignment.index) {
             return;
         }
-        self.seen = Some(assignment);
+        (self.seen, self.streams) = (Some(assignment), streams);
         self.reconcile(net);
+        if let Some(Running { writer: Some(writer), .. }) = &mut self.running {
+            writer.has_streams(&self.streams, net);
+        }
     }
 
     /// Forgets a drained predecessor; the role that waited for that begins.
@@ -96,8 +101,8 @@ impl Member {
         if self.draining.is_some() {
             return;
         }
-        let actor = Actor { node: self.node, stream: self.stream, number: net.number() };
-        let writer = (!self.is_forgotten(role)).then(|| Writer::start(actor, role, &self.means, net));
+        let actor = Actor { node: self.node, writer: self.number, number: net.number() };
+        let writer = (!self.is_forgotten(role)).then(|| Writer::start(actor, &self.streams, role, (&self.means, net)));
         self.running = Some(Running { role, peer, writer });
         self.connect(net);
     }

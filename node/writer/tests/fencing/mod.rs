@@ -1,6 +1,6 @@
 //! A deterministic simulation of the takeover protocol against a strict model of Kafka's transactions and of Raft.
 //!
-//! Three nodes run the writers that ship, for one stream or for several that share a partition; requests to Kafka are late, lost,
+//! Three nodes run the writers that ship, each for one stream or for several, which share a partition; requests to Kafka are late, lost,
 //! repeated or answered to nobody; nodes crash, freeze and wake up as zombies at any step; lines end for good; channels are slow;
 //! the leader may be wrong.
 

@@ -12,22 +12,23 @@ use super::broker::{Later, Reply, Request, Stamped, TransactionalId};
 use super::journal::Journal;
 use super::plan::{Blow, Manners, Step};
 use super::prng::Prng;
-use super::register::Assignment;
+use super::register::{Assignment, Streams};
 
 pub(crate) type NodeId = usize;
 pub(crate) type StreamNo = usize;
+pub(crate) type WriterNo = usize;
 
 /// One writer actor, from its start to its end; a restart makes another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Actor {
     pub(crate) node: NodeId,
-    pub(crate) stream: StreamNo,
+    pub(crate) writer: WriterNo,
     pub(crate) number: u64,
 }
 
 impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "stream {} at node {}", self.stream, self.node)
+        write!(f, "writer {} at node {}", self.writer, self.node)
     }
 }
 
@@ -47,7 +48,9 @@ pub(crate) enum Event {
         opening: u64,
         epoch: u64,
     },
-    Apply(NodeId, StreamNo, Assignment),
+    Apply(NodeId, WriterNo, Assignment, Streams),
+    /// A stream comes to its writer, or leaves it.
+    Turn(StreamNo),
     EndSession(u64),
     Restart(NodeId),
     Strike(NodeId, Blow),
@@ -58,12 +61,12 @@ pub(crate) enum Event {
     NextFault,
 }
 
-/// Where the topic ends for whoever opens it.
-#[derive(Debug, Clone, Copy)]
+/// Where the topic ends for a writer that opens it.
+#[derive(Debug, Clone)]
 pub(crate) struct Ends {
     pub(crate) next_offset: usize,
-    /// A record of the own stream is there, however long ago it was written.
-    pub(crate) has_written: bool,
+    /// Streams of which a record is there, however long ago it was written.
+    pub(crate) written: Vec<StreamNo>,
 }
 
 #[derive(Debug)]
@@ -118,26 +121,36 @@ pub(crate) enum Input {
     KafkaAnswers,
     CutBatch,
     Look,
-    Connect,
+    Connect {
+        stream: StreamNo,
+    },
     /// The attempts of a line are used up.
-    GiveUp,
+    GiveUp {
+        stream: StreamNo,
+    },
     /// The writer looks into the inbox of its feed.
-    TakeFeed,
+    TakeFeed {
+        stream: StreamNo,
+    },
     Frame {
+        stream: StreamNo,
         socket: u64,
         position: usize,
     },
     LateFrame {
+        stream: StreamNo,
         socket: u64,
         position: usize,
     },
     Dial,
     Up {
         session: u64,
+        stream: StreamNo,
         said: StandbyMessage,
     },
     Down {
         session: u64,
+        stream: StreamNo,
         said: OwnerMessage,
     },
     /// A session that was full has room again.
@@ -165,10 +178,10 @@ struct Way {
     under_way: usize,
 }
 
-/// Where the next blow falls: on the node of this stream's writer, or on that of whoever gets there first.
+/// Where the next blow falls: on this writer's node, or on that of whoever gets there first.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ambush {
-    pub(crate) whom: Option<(NodeId, StreamNo)>,
+    pub(crate) whom: Option<(NodeId, WriterNo)>,
     pub(crate) at: Step,
     pub(crate) blow: Blow,
 }
@@ -244,7 +257,7 @@ impl Net {
     pub(crate) fn reach(&mut self, by: Actor, step: Step) {
         if let Some(Ambush { whom, at, blow }) = self.ambush
             && at == step
-            && whom.is_none_or(|whom| whom == (by.node, by.stream))
+            && whom.is_none_or(|whom| whom == (by.node, by.writer))
         {
             self.ambush = None;
             self.say(|| format!("{by} is ambushed at {step:?}"));
@@ -311,20 +324,20 @@ impl Net {
         }
     }
 
-    pub(crate) fn send_up(&mut self, session: u64, said: StandbyMessage) {
+    pub(crate) fn send_up(&mut self, session: u64, stream: StreamNo, said: StandbyMessage) {
         let (from_ms, to_ms) = self.manners.up_ms;
         let at_us = self.now_us + self.prng.between_ms(from_ms, to_ms);
         let Some(Session { owner, up, .. }) = self.sessions.get_mut(&session) else { return };
         let (at_us, owner) = (up.next_us(at_us), *owner);
-        self.at(at_us, Event::To(owner, Input::Up { session, said }));
+        self.at(at_us, Event::To(owner, Input::Up { session, stream, said }));
     }
 
-    pub(crate) fn send_down(&mut self, session: u64, said: OwnerMessage) {
+    pub(crate) fn send_down(&mut self, session: u64, stream: StreamNo, said: OwnerMessage) {
         let (from_ms, to_ms) = self.manners.down_ms;
         let at_us = self.now_us + self.prng.between_ms(from_ms, to_ms);
         let Some(Session { standby, down, .. }) = self.sessions.get_mut(&session) else { return };
         let (at_us, standby) = (down.next_us(at_us), *standby);
-        self.at(at_us, Event::To(standby, Input::Down { session, said }));
+        self.at(at_us, Event::To(standby, Input::Down { session, stream, said }));
     }
 }
 

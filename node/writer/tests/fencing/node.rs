@@ -1,11 +1,11 @@
-//! One node: whether it works, and what it is to each stream.
+//! One node: whether it works, and what it is to each writer.
 //!
 //! The world crashes, freezes and restarts it. A node that restarts has lost everything but its place in the log.
 
 use super::member::Member;
-use super::net::{Actor, Net, NodeId, StreamNo};
+use super::net::{Actor, Net, NodeId, WriterNo};
 use super::plan::Means;
-use super::register::Assignment;
+use super::register::{Assignment, Streams};
 use super::writer::Writer;
 
 pub(crate) struct Node {
@@ -17,26 +17,26 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn new(id: NodeId, streams: usize, means: &Means) -> Self {
-        let members = (0..streams).map(|stream| Member::new(id, stream, means.clone())).collect();
+    pub(crate) fn new(id: NodeId, writers: usize, means: &Means) -> Self {
+        let members = (0..writers).map(|number| Member::new((id, number), means.clone())).collect();
         Self { up: true, frozen_until_us: 0, suspected: false, members }
     }
 
-    pub(crate) fn needs_epoch(&self, stream: StreamNo) -> bool {
-        self.up && self.members[stream].needs_epoch()
+    pub(crate) fn needs_epoch(&self, writer: WriterNo) -> bool {
+        self.up && self.members[writer].needs_epoch()
     }
 
-    pub(crate) fn writer(&mut self, stream: StreamNo) -> Option<&mut Writer> {
-        self.members[stream].writer()
+    pub(crate) fn writer(&mut self, writer: WriterNo) -> Option<&mut Writer> {
+        self.members[writer].writer()
     }
 
     pub(crate) fn writer_of(&mut self, actor: Actor) -> Option<&mut Writer> {
-        self.members[actor.stream].writer_of(actor)
+        self.members[actor.writer].writer_of(actor)
     }
 
-    pub(crate) fn apply(&mut self, stream: StreamNo, assignment: Assignment, net: &mut Net) {
+    pub(crate) fn apply(&mut self, writer: WriterNo, (assignment, streams): (Assignment, Streams), net: &mut Net) {
         if self.up {
-            self.members[stream].apply(assignment, net);
+            self.members[writer].apply(assignment, streams, net);
         }
     }
 

@@ -5,6 +5,7 @@ use twinfeed_dedup::Options;
 use super::bug::Bug;
 use super::feed::Shape;
 use super::inbox::Pace;
+use super::net::{StreamNo, WriterNo};
 use super::prng::Prng;
 
 pub(crate) const NODES: usize = 3;
@@ -117,8 +118,12 @@ impl Manners {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
-    /// Streams that share the topic, each with a writer of its own.
+    /// Streams that share the topic.
     pub(crate) streams: usize,
+    /// The streams of each writer.
+    pub(crate) writers: Vec<Vec<StreamNo>>,
+    /// When a stream comes or leaves, by turns; one of an odd number of turns comes first.
+    pub(crate) comings: Vec<(StreamNo, Vec<u64>)>,
     pub(crate) content: Content,
     /// Their first owners are different nodes, not one.
     pub(crate) is_spread: bool,
@@ -160,6 +165,8 @@ impl Plan {
             streams if bug.is_about_streams() => streams.max(2),
             streams => streams,
         };
+        let writers = divide(streams, bug, prng);
+        let comings = draw_comings(streams, bug, prng);
         let content = [Content::Same, Content::Alike, Content::Own][prng.below(3)];
         let are_slow = prng.chance(0.3);
         let mut pace = || {
@@ -168,6 +175,8 @@ impl Plan {
         };
         Self {
             streams,
+            writers,
+            comings,
             content,
             paces: [pace(), pace(), pace()],
             is_spread: prng.chance(0.6),
@@ -182,6 +191,27 @@ impl Plan {
             bug,
             options: Options { span_ms: 2_000, ..Options::default() },
         }
+    }
+
+    /// Whether the stream is there from the beginning.
+    pub(crate) fn is_there_first(&self, stream: StreamNo) -> bool {
+        self.comings.iter().all(|(known, turns)| *known != stream || turns.len() % 2 == 0)
+    }
+
+    /// Whether nobody needs to write all of it: it leaves, and what it has read by then is nobody's; or it comes in rough weather.
+    pub(crate) fn is_restless(&self, stream: StreamNo) -> bool {
+        self.comings.iter().any(|(known, turns)| *known == stream && (self.rough || turns.len() > 1))
+    }
+
+    pub(crate) fn turns(&self) -> Vec<(u64, StreamNo)> {
+        let each =
+            |(stream, turns): &(StreamNo, Vec<u64>)| turns.iter().map(|at_us| (*at_us, *stream)).collect::<Vec<_>>();
+        self.comings.iter().flat_map(each).collect()
+    }
+
+    pub(crate) fn writer_of(&self, stream: StreamNo) -> WriterNo {
+        let of = self.writers.iter().position(|streams| streams.contains(&stream));
+        of.expect("each stream has a writer")
     }
 
     pub(crate) fn draw_fault(&self, prng: &mut Prng) -> Fault {
@@ -207,8 +237,8 @@ impl Plan {
             9 => Fault::BreakRelay,
             10 => Fault::StallKafka { lasts_us: prng.between_ms(20.0, 900.0) },
             // What an exhausted producer id has left open, only an administrator can close (docs/adr/0007).
-            // Behind another stream's open transaction nobody sees that one is missing, and what is lost by it is known (there).
-            11 if self.epoch_max > EPOCHS_FEW && self.streams == 1 => self.draw_forgotten_marker(prng),
+            // Behind another writer's open transaction nobody sees that one is missing, and what is lost by it is known (there).
+            11 if self.epoch_max > EPOCHS_FEW && self.writers.len() == 1 => self.draw_forgotten_marker(prng),
             11 => Fault::BreakRelay,
             12 => Fault::ForgetStandby,
             13 | 14 => {
@@ -236,4 +266,29 @@ impl Plan {
     fn draw_pause(&self, prng: &mut Prng) -> Blow {
         Blow::Pause { lasts_us: prng.between_ms(5.0, 1_200.0), noticed: prng.chance(0.7) }
     }
+}
+
+/// Each stream has a writer of its own, or all share one, or as it comes.
+fn divide(streams: usize, bug: Bug, prng: &mut Prng) -> Vec<Vec<StreamNo>> {
+    let manner = if bug.is_about_writers() { 0 } else { prng.below(3) };
+    let writer_of = |stream| match manner {
+        0 => stream,
+        1 => 0,
+        _ => prng.below(streams),
+    };
+    let of: Vec<WriterNo> = (0..streams).map(writer_of).collect();
+    let writers = (0..streams).map(|writer| (0..streams).filter(|stream| of[*stream] == writer).collect::<Vec<_>>());
+    writers.filter(|streams| !streams.is_empty()).collect()
+}
+
+/// Streams beside the first come late, or leave and come again: once late, or twice and back where they began.
+fn draw_comings(streams: usize, bug: Bug, prng: &mut Prng) -> Vec<(StreamNo, Vec<u64>)> {
+    let mut comings = Vec::new();
+    for stream in 1..streams {
+        let turns = if bug.is_about_comings() { 2 } else { [0, 0, 1, 2][prng.below(4)] };
+        let mut at_us: Vec<u64> = (0..turns).map(|_| prng.between_ms(60.0, 700.0)).collect();
+        at_us.sort_unstable();
+        comings.extend((turns > 0).then_some((stream, at_us)));
+    }
+    comings
 }

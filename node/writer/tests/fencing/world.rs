@@ -11,7 +11,7 @@ use twinfeed_writer::relay::OwnerMessage;
 
 use super::broker::{Broker, Later, Request};
 use super::bug::Bug;
-use super::net::{Actor, Ends, Event, Input, Net, NodeId};
+use super::net::{Actor, Ends, Event, Input, Net, NodeId, StreamNo};
 use super::node::Node;
 use super::plan::{Means, NODES, Plan, Step};
 use super::prng::Prng;
@@ -55,12 +55,15 @@ pub(crate) fn run(bug: Bug, seed: u64, is_traced: bool) -> Verdict {
 impl World {
     fn new(plan: Plan, streams: Vec<Stream>, mut prng: Prng, is_traced: bool) -> Self {
         let means = |pace| Means { bug: plan.bug, options: plan.options.clone(), buffer_bytes_max: 64 << 20, pace };
-        let nodes = (0..NODES).map(|id| Node::new(id, streams.len(), &means(plan.paces[id]))).collect();
-        let first = |stream: usize| {
-            let owner = if plan.is_spread { stream % NODES } else { 0 };
+        let nodes = (0..NODES).map(|id| Node::new(id, plan.writers.len(), &means(plan.paces[id]))).collect();
+        let first = |writer: usize| {
+            let owner = if plan.is_spread { writer % NODES } else { 0 };
             (owner, (owner + 1 + prng.below(NODES - 1)) % NODES)
         };
-        let register = Register::new((0..streams.len()).map(first).collect::<Vec<_>>().into_iter());
+        let first: Vec<_> = (0..plan.writers.len()).map(first).collect();
+        let present =
+            |streams: &Vec<_>| streams.iter().copied().filter(|stream| plan.is_there_first(*stream)).collect();
+        let register = Register::new(first.into_iter(), plan.writers.iter().map(present).collect());
         let feeds_end_us = streams.iter().map(Stream::ends_us).max().unwrap_or(0);
         let net = Net::new(prng, plan.manners, streams.len(), (feeds_end_us, is_traced));
         net.say(|| format!("{plan:?}"));
@@ -82,9 +85,12 @@ impl World {
     }
 
     fn start(&mut self) {
-        (0..self.streams.len()).for_each(|stream| self.announce(stream, self.register.read(stream)));
+        (0..self.plan.writers.len()).for_each(|writer| self.announce(writer, self.register.read(writer)));
         self.net.after_ms(LOOKS_MS, Event::LeaderLooks);
         self.net.after_ms((100.0, 300.0), Event::NextFault);
+        for (at_us, stream) in self.plan.turns() {
+            self.net.at(at_us, Event::Turn(stream));
+        }
     }
 
     fn handle(&mut self, event: Event) {
@@ -112,18 +118,19 @@ impl World {
                 }
             }
             Event::ReadAssignment { by, opening, epoch } => {
-                let now = self.register.read(by.stream);
+                let now = self.register.read(by.writer);
                 let holds = !self.net.prng.chance(0.02);
                 let holds = holds.then_some((now.owner, now.epoch) == (by.node, epoch));
                 self.net.after_ms((0.3, 4.0), Event::To(by, Input::Confirmed { opening, holds }));
             }
-            Event::Apply(node, stream, assignment) => {
+            Event::Turn(stream) => self.turn(stream),
+            Event::Apply(node, writer, assignment, streams) => {
                 if let Some(thaws_us) = self.frozen_until(node) {
                     // A zombie goes on at once; what it missed reaches it later.
                     let late_us = self.net.prng.between_ms(0.0, 80.0);
-                    return self.net.at(thaws_us + late_us, Event::Apply(node, stream, assignment));
+                    return self.net.at(thaws_us + late_us, Event::Apply(node, writer, assignment, streams));
                 }
-                self.nodes[node].apply(stream, assignment, &mut self.net);
+                self.nodes[node].apply(writer, (assignment, streams), &mut self.net);
             }
             Event::EndSession(session) => self.net.end_session(session),
             Event::Restart(node) => self.restart(node),
@@ -162,8 +169,8 @@ impl World {
             return;
         }
         match &input {
-            Input::Down { session, said } => {
-                self.check_release(actor, said);
+            Input::Down { session, stream, said } => {
+                self.check_release(actor, *stream, said);
                 self.net.taken(*session, false);
             }
             Input::Up { session, .. } => self.net.taken(*session, true),
@@ -185,16 +192,16 @@ impl World {
                 let ends = self.ends(actor);
                 self.tell_tail(actor, Input::Tail { opening, records, ends });
             }
-            Input::Connect => self.connect(actor),
-            Input::Frame { socket, position } => self.frame(actor, socket, position),
-            Input::LateFrame { socket, position } if writer.socket() == Some(socket) => {
-                writer.frame(self.streams[actor.stream].payloads[position].clone(), net);
+            Input::Connect { stream } => self.connect(actor, stream),
+            Input::Frame { stream, socket, position } => self.frame((actor, stream), socket, position),
+            Input::LateFrame { stream, socket, position } if writer.socket(stream) == Some(socket) => {
+                writer.frame(stream, self.streams[stream].payloads[position].clone(), net);
             }
             Input::LateFrame { .. } => {}
             Input::Dial => self.dial(actor),
             other => writer.handle(other, net),
         }
-        self.nodes[actor.node].members[actor.stream].after_input(&mut self.net);
+        self.nodes[actor.node].members[actor.writer].after_input(&mut self.net);
     }
 
     /// Where the tail ends; behind transactions of other streams nothing can be read, so it waits for them.
@@ -220,10 +227,10 @@ impl World {
     }
 
     fn ends(&self, actor: Actor) -> Ends {
-        let own = identity(actor.stream);
-        let is_own = |stream| stream == own || self.plan.bug == Bug::MixedStreams;
-        let has_written = self.broker.committed_from(0).any(|stamped| is_own(stamped.stream));
-        Ends { next_offset: self.broker.stable_offset(), has_written }
+        let is_of = |of: u64, stream| of == identity(stream) || self.plan.bug == Bug::MixedStreams;
+        let has_written = |stream: &StreamNo| self.broker.committed_from(0).any(|found| is_of(found.stream, *stream));
+        let written = self.plan.writers[actor.writer].iter().copied().filter(has_written).collect();
+        Ends { next_offset: self.broker.stable_offset(), written }
     }
 
     fn tell_tail(&mut self, actor: Actor, told: Input) {
@@ -234,15 +241,15 @@ impl World {
 
     /// I8: a frame may be let go of only when its content is committed in the topic. A subscription that never aligned promises
     /// nothing: the stream is at risk until the next one has, and a takeover meanwhile is reported.
-    fn check_release(&mut self, actor: Actor, said: &OwnerMessage) {
+    fn check_release(&mut self, actor: Actor, stream: StreamNo, said: &OwnerMessage) {
         let OwnerMessage::Merge { message: ToStandby::Ack(ack), .. } = said else { return };
-        let journal = self.net.journal(actor.stream);
+        let journal = self.net.journal(stream);
         let mut early = Vec::new();
         for resolved in ack.resolved.iter().filter(|resolved| resolved.index > 0) {
             let frames = journal.frames.get(&resolved.subscription);
             let Some(fingerprint) = frames.and_then(|frames| frames.get(&resolved.index)) else { continue };
             if journal.aligned.contains(&resolved.subscription)
-                && !self.broker.holds(identity(actor.stream), resolved.record, *fingerprint)
+                && !self.broker.holds(identity(stream), resolved.record, *fingerprint)
             {
                 early.push(*resolved);
             }

@@ -1,4 +1,4 @@
-//! The writer of one node: the code that ships, run against this world instead of a real one; `node/src/pipeline/actor.rs` is its
+//! A writer at one node: the code that ships, run against this world instead of a real one; `node/src/pipeline/actor.rs` is its
 //! twin. What the writer asks for goes into the net, and what comes out of the net becomes its input.
 //!
 //! It decides nothing by itself. Seeded bugs are lies that it tells the writer, or that it makes of what the writer says.
@@ -7,15 +7,14 @@ mod lies;
 mod line;
 pub(crate) mod opening;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use twinfeed_dedup::{Fingerprint, RecordId, SubscriptionId, TailRecord};
 use twinfeed_writer::event::Event as Told;
 use twinfeed_writer::record::OutRecord;
 use twinfeed_writer::relay::{OwnerMessage, StandbyMessage};
-use twinfeed_writer::report::Role;
-use twinfeed_writer::{Assigned, Committed, Epoch, Failure, Message, Now, Output, Remedy, Settings};
+use twinfeed_writer::{Assigned, Committed, Epoch, Failure, Message, Now, Output, Remedy, Settings, Sight, StreamId};
 
 use super::broker::Stamped;
 use super::bug::Bug;
@@ -23,9 +22,10 @@ use super::journal::Report;
 use super::net::{Actor, Event, Input, Net, StreamNo};
 use super::plan::{Means, Step};
 use super::producer::{Next, Outcome, Producer, Stage};
+use super::register::Streams;
 use lies::Lies;
 use line::Line;
-use opening::Sequence;
+use opening::{Finding, Sequence};
 
 const LOOKS_MS: (f64, f64) = (50.0, 51.0);
 const BREATHER_US: u64 = 2_000;
@@ -33,14 +33,27 @@ const BREATHER_US: u64 = 2_000;
 pub(crate) struct Writer {
     pub(crate) actor: Actor,
     core: twinfeed_writer::Writer,
+    /// Of the role that it has been told last.
+    epoch: Epoch,
+    means: Means,
     bug: Bug,
-    lies: Lies,
-    line: Line,
+    /// Its streams, and by which entry each came.
+    wanted: Streams,
+    joined: BTreeMap<StreamNo, u64>,
+    lines: BTreeMap<StreamNo, Line>,
+    lies: BTreeMap<StreamNo, Lies>,
     session: Option<u64>,
     /// The owner has said something in this session.
     stood: bool,
     producer: Option<Producer>,
+    /// A stream has left, and another of its name may come.
+    has_left: bool,
+    finding: Option<Finding>,
+    /// The subscription of which a standby has sent frames last.
+    frames_of: BTreeMap<StreamNo, u64>,
     is_writing: bool,
+    /// Streams of which the present batch has records.
+    written: Vec<StreamNo>,
     sequence: Option<Sequence>,
     is_cut_planned: bool,
     is_draining: bool,
@@ -48,53 +61,80 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn start(actor: Actor, assigned: Assigned, means: &Means, net: &mut Net) -> Self {
-        let settings = Settings {
-            connector: format!("c{}", actor.stream),
-            topic: "t".to_owned(),
-            stream: identity(actor.stream),
-            feeds: 2,
-            node: format!("n{}", actor.node),
-            revision: 1,
-            merge: means.options.clone(),
-            commit_interval_us: 10_000,
-            behind_ms_max: 5_000,
-            buffer_bytes_max: means.buffer_bytes_max,
-        };
+    pub(crate) fn start(actor: Actor, streams: &Streams, assigned: Assigned, (means, net): (&Means, &mut Net)) -> Self {
         let mut writer = Self {
             actor,
-            core: twinfeed_writer::Writer::new(settings, net.prng.next()),
+            core: twinfeed_writer::Writer::new([], net.prng.next()),
+            epoch: Epoch(0),
+            means: means.clone(),
             bug: means.bug,
-            lies: Lies::new(means.bug),
-            line: Line::new(means.pace),
+            wanted: Streams::clone(streams),
+            joined: BTreeMap::new(),
+            lines: BTreeMap::new(),
+            lies: BTreeMap::new(),
+            has_left: false,
+            finding: None,
+            frames_of: BTreeMap::new(),
             session: None,
             stood: false,
             producer: None,
             is_writing: false,
+            written: Vec::new(),
             sequence: None,
             is_cut_planned: false,
             is_draining: false,
             promoted_itself: false,
         };
-        net.after_ms((5.0, 30.0), Event::To(actor, Input::Connect));
         net.after_ms(LOOKS_MS, Event::To(actor, Input::Look));
+        writer.join_wanted(net);
         writer.assume(assigned, net);
         writer
     }
 
+    /// The streams that are its own from here on.
+    pub(crate) fn has_streams(&mut self, streams: &Streams, net: &mut Net) {
+        self.wanted = Streams::clone(streams);
+        let gone = |(stream, since): &(&StreamNo, &u64)| !streams.contains(&(**stream, **since));
+        let leaving: Vec<StreamNo> = self.joined.iter().filter(gone).map(|(stream, _)| *stream).collect();
+        for stream in leaving {
+            self.lines.get_mut(&stream).into_iter().for_each(Line::stop);
+            let stream = StreamId(identity(stream));
+            self.step(twinfeed_writer::Input::Leave { stream, at_once: false }, net);
+        }
+        self.join_wanted(net);
+    }
+
+    fn join_wanted(&mut self, net: &mut Net) {
+        let is_new = |(stream, _): &&(StreamNo, u64)| !self.joined.contains_key(stream) && !self.is_draining;
+        let new: Vec<_> = self.wanted.iter().filter(is_new).copied().collect();
+        for (stream, since) in new {
+            self.joined.insert(stream, since);
+            self.lines.insert(stream, Line::new(self.means.pace));
+            self.lies.insert(stream, Lies::new(self.bug));
+            net.after_ms((5.0, 30.0), Event::To(self.actor, Input::Connect { stream }));
+            let settings = settings(self.actor, (stream, since), &self.means);
+            self.step(twinfeed_writer::Input::Join(Box::new(settings)), net);
+        }
+    }
+
     /// An owner that can write and counts on its standby, for the world's idea of a whole cluster.
     pub(crate) fn owns(&self, epoch: u64) -> bool {
-        let status = self.core.merge_status();
+        let is_well = |(stream, line): (&StreamNo, &Line)| {
+            let status = self.core.merge_status(StreamId(identity(*stream)));
+            status.is_some_and(|status| status.own_aligned && status.redundant) && line.is_known()
+        };
         self.core.welcomes_standby(Epoch(epoch))
-            && status.is_some_and(|status| status.own_aligned && status.redundant)
-            && self.line.is_known()
+            && self.lines.iter().all(is_well)
             && self.session.is_some()
             && self.producer.is_some()
     }
 
     pub(crate) fn stands_redundant(&self, epoch: u64) -> bool {
-        let report = self.core.report();
-        self.core.welcomes_owner(Epoch(epoch)) && self.line.is_reported() && self.session.is_some() && report.redundant
+        let is_well = |(stream, line): (&StreamNo, &Line)| {
+            let report = self.core.report(StreamId(identity(*stream)));
+            report.is_some_and(|report| report.redundant) && line.is_reported()
+        };
+        self.core.welcomes_owner(Epoch(epoch)) && self.lines.iter().all(is_well) && self.session.is_some()
     }
 
     pub(crate) fn welcomes_standby(&self, epoch: u64) -> bool {
@@ -103,21 +143,31 @@ impl Writer {
 
     /// The epoch of the owner that this standby looks for.
     pub(crate) fn dials(&self) -> Option<u64> {
-        let Epoch(epoch) = self.core.report().epoch;
+        let Epoch(epoch) = self.epoch;
         (self.session.is_none() && self.core.welcomes_owner(Epoch(epoch))).then_some(epoch)
+    }
+
+    fn stands(&self) -> bool {
+        self.core.welcomes_owner(self.epoch)
+    }
+
+    fn owns_merges(&self) -> bool {
+        self.lines.keys().any(|stream| self.core.merge_status(StreamId(identity(*stream))).is_some())
     }
 
     pub(crate) fn assume(&mut self, assigned: Assigned, net: &mut Net) {
         net.say(|| format!("{}: assumes {assigned:?}", self.actor));
+        let (Assigned::Owner { epoch } | Assigned::Standby { epoch }) = assigned;
+        self.epoch = epoch;
         self.step(twinfeed_writer::Input::Assume(assigned), net);
     }
 
     /// Stops for good: no more frames, and what an owner has is committed if it can be.
     pub(crate) fn drain(&mut self, net: &mut Net) {
         self.is_draining = true;
-        self.line.stop();
+        self.lines.values_mut().for_each(Line::stop);
         self.sequence = None;
-        if self.core.report().role == Role::Standby {
+        if self.stands() {
             self.end_session(net);
         }
         self.step(twinfeed_writer::Input::Drain, net);
@@ -134,6 +184,9 @@ impl Writer {
         for output in self.core.step(input, now) {
             self.act(output, net);
         }
+        if std::mem::take(&mut self.has_left) {
+            self.join_wanted(net);
+        }
         self.speak(net);
         if let Some(at_us) = self.core.cut_at_us().filter(|_| !self.is_cut_planned) {
             self.is_cut_planned = true;
@@ -144,14 +197,24 @@ impl Writer {
     fn act(&mut self, output: Output, net: &mut Net) {
         match output {
             Output::Open(plan) => self.begin_sequence(plan, net),
+            Output::Find(plans) => self.find(plans, net),
+            Output::Left(stream) => {
+                let stream = number(stream);
+                self.has_left = true;
+                self.joined.remove(&stream);
+                self.lines.remove(&stream);
+            }
             Output::WarmUp => {}
-            Output::Write(batch) => self.write(&batch, net),
-            Output::Close => (self.sequence, self.producer, self.is_writing) = (None, None, false),
+            Output::Write(batch) => {
+                let records = batch.iter().flat_map(|records| records.iter());
+                self.write(records.map(stamped).collect(), net);
+            }
+            Output::Close => {
+                (self.sequence, self.finding, self.producer, self.is_writing) = (None, None, None, false);
+            }
             Output::EndRelay => self.end_session(net),
-            Output::Reconnect { reason } => {
-                net.journal(self.actor.stream)
-                    .violations
-                    .push(format!("a line that speaks was connected anew: {reason}"));
+            Output::Reconnect { stream, reason } => {
+                net.journal(number(stream)).violations.push(format!("a line that speaks was connected anew: {reason}"));
             }
             Output::AskKafka => net.after_ms((0.5, 2.0), Event::To(self.actor, Input::KafkaAnswers)),
             Output::Event(told) => self.told(&told, net),
@@ -159,13 +222,19 @@ impl Writer {
     }
 
     fn end_session(&mut self, net: &mut Net) {
-        self.session.take().into_iter().for_each(|session| net.end_session(session));
+        if let Some(session) = self.session.take() {
+            net.end_session(session);
+            if self.stands() {
+                net.after_ms((20.0, 60.0), Event::To(self.actor, Input::Dial));
+            }
+        }
     }
 
     /// What an operator is told is what the verdict believes.
     fn told(&self, told: &Told, net: &mut Net) {
         net.say(|| format!("{}: {} {}", self.actor, told.kind, told.message));
-        let journal = net.journal(self.actor.stream);
+        let stream: StreamNo = told.connector[1..].parse().expect("a stream's connector");
+        let journal = net.journal(stream);
         match told.kind.as_str() {
             "subscription.gave_up" => journal.has_given_up = true,
             "gap" => journal.reports.push(Report::Gap),
@@ -188,15 +257,17 @@ impl Writer {
     fn speak(&mut self, net: &mut Net) {
         while let Some(session) = self.session.filter(|session| net.has_room(*session, self.actor)) {
             match self.core.next_message() {
-                Some(Message::ToOwner(said)) => {
+                Some(Message::ToOwner(stream, said)) => {
+                    let stream = number(stream);
                     if let StandbyMessage::Frames { subscription, first_index, frames } = &said {
-                        net.journal(self.actor.stream).sent(SubscriptionId(*subscription), *first_index, frames);
+                        net.journal(stream).sent(SubscriptionId(*subscription), *first_index, frames);
                     }
-                    net.send_up(session, said);
+                    net.send_up(session, stream, said);
                 }
-                Some(Message::ToStandby(said)) => {
-                    if let Some(said) = self.lies.say(said) {
-                        net.send_down(session, said);
+                Some(Message::ToStandby(stream, said)) => {
+                    let stream = number(stream);
+                    if let Some(said) = self.lies.get_mut(&stream).and_then(|lies| lies.say(said)) {
+                        net.send_down(session, stream, said);
                     }
                 }
                 None => return,
@@ -207,9 +278,9 @@ impl Writer {
     // --- writing ---------------------------------------------------------------------------------------------------
 
     /// librdkafka sends a batch in one request or in several.
-    fn write(&mut self, batch: &[OutRecord], net: &mut Net) {
+    fn write(&mut self, batch: Vec<Stamped>, net: &mut Net) {
         let Some(producer) = &mut self.producer else { return };
-        let batch: Vec<Stamped> = batch.iter().map(stamped).collect();
+        self.written = self.lines.keys().copied().filter(|stream| holds(&batch, *stream)).collect();
         let records = batch.len().div_ceil(1 + net.prng.below(3)).max(1);
         producer.write(batch.chunks(records).map(Rc::from).collect::<VecDeque<Rc<[Stamped]>>>());
         depart(self.actor, producer, net);
@@ -231,11 +302,15 @@ impl Writer {
             Outcome::Committed { next_offset, slow } => {
                 net.reach(self.actor, Step::Committed);
                 let next_offset = next_offset as i64;
-                if let Some(session) = self.session {
-                    self.lies.committed(next_offset).into_iter().for_each(|said| net.send_down(session, said));
+                for stream in &self.written {
+                    let said = self.lies.get_mut(stream).map(|lies| lies.committed(next_offset)).unwrap_or_default();
+                    if let Some(session) = self.session {
+                        said.into_iter().for_each(|said| net.send_down(session, *stream, said));
+                    }
                 }
+                let offsets = |stream: &StreamNo| (StreamId(identity(*stream)), vec![(0, next_offset)]);
                 Ok(Committed {
-                    next_offsets: vec![(0, next_offset)],
+                    next_offsets: self.written.iter().map(offsets).collect(),
                     timestamp_ms_max: -1,
                     took_us: 0,
                     settled_us: 0,
@@ -248,7 +323,7 @@ impl Writer {
                 failure("not written", Remedy::Wait)
             }
             Outcome::Fenced => {
-                net.journal(self.actor.stream).fenced += 1;
+                self.lines.keys().for_each(|stream| net.journal(*stream).fenced += 1);
                 failure("fenced", Remedy::Fenced)
             }
             Outcome::Unknown | Outcome::Opened => failure("unknown", Remedy::Reopen),
@@ -323,8 +398,8 @@ impl Writer {
             Input::Confirmed { opening, holds } => self.confirmed(opening, holds, net),
             Input::Tail { opening, records, ends } => self.tail(opening, (records, ends), net),
             Input::TailHidden { opening } => self.tail_hidden(opening, net),
-            Input::TakeFeed => self.take_feed(net),
-            Input::GiveUp => self.give_up(net),
+            Input::TakeFeed { stream } => self.take_feed(stream, net),
+            Input::GiveUp { stream } => self.give_up(stream, net),
             Input::KafkaAnswers => self.step(twinfeed_writer::Input::KafkaAnswered(true), net),
             Input::CutBatch => {
                 self.is_cut_planned = false;
@@ -332,11 +407,15 @@ impl Writer {
             }
             Input::Look => {
                 net.after_ms(LOOKS_MS, Event::To(self.actor, Input::Look));
-                self.step(twinfeed_writer::Input::Look(self.line.sight()), net);
-                self.line.looked();
+                let lines = self.lines.iter().map(|(stream, line)| (StreamId(identity(*stream)), line.sight()));
+                let sight = Sight { kafka_connected: false, lines: lines.collect() };
+                self.step(twinfeed_writer::Input::Look(sight), net);
+                self.lines.values_mut().for_each(Line::looked);
             }
-            Input::Up { session, said } => self.hear_standby(session, said, net),
-            Input::Down { session, said } if self.session == Some(session) => self.hear_owner(said, net),
+            Input::Up { session, stream, said } => self.hear_standby(session, stream, said, net),
+            Input::Down { session, stream, said } if self.session == Some(session) => {
+                self.hear_owner(stream, said, net);
+            }
             Input::Room { session } if self.session == Some(session) => self.speak(net),
             Input::SessionEnded { session } if self.session == Some(session) => self.session_ended(net),
             // The world's own, or overtaken by something newer.
@@ -352,52 +431,71 @@ impl Writer {
         self.step(twinfeed_writer::Input::OwnerConnected, net);
     }
 
-    fn hear_standby(&mut self, session: u64, said: StandbyMessage, net: &mut Net) {
-        if let StandbyMessage::Hello { incarnation } = said {
-            if self.core.merge_status().is_none() || self.is_draining {
+    fn hear_standby(&mut self, session: u64, stream: StreamNo, said: StandbyMessage, net: &mut Net) {
+        if matches!(said, StandbyMessage::Hello { .. }) && self.session != Some(session) {
+            if !self.core.welcomes_standby(self.epoch) {
                 return net.end_session(session);
             }
             if let Some(former) = self.session.replace(session) {
                 net.end_session(former);
             }
             let node = net.sessions.get(&session).map_or(0, |session| session.standby.node as u64);
-            return self.step(twinfeed_writer::Input::StandbyConnected { node, incarnation }, net);
+            self.step(twinfeed_writer::Input::StandbyConnected { node }, net);
         }
         if self.session != Some(session) || self.is_draining {
             return;
         }
-        if self.bug == Bug::GiveUpEndsStream && self.line.has_ended() {
+        if self.bug == Bug::GiveUpEndsStream && self.lines.get(&stream).is_some_and(Line::has_ended) {
             return;
         }
-        self.lies.heard(&said);
-        self.step(twinfeed_writer::Input::FromStandby(said), net);
+        if let StandbyMessage::Frames { subscription, .. } = &said {
+            self.frames_of.insert(stream, *subscription);
+        }
+        self.lies.entry(stream).or_insert_with(|| Lies::new(self.bug)).heard(&said);
+        self.step(twinfeed_writer::Input::FromStandby { stream: StreamId(identity(stream)), message: said }, net);
     }
 
-    fn hear_owner(&mut self, said: OwnerMessage, net: &mut Net) {
+    fn hear_owner(&mut self, stream: StreamNo, said: OwnerMessage, net: &mut Net) {
         self.stood = true;
-        let said = self.lies.believe(said);
-        self.step(twinfeed_writer::Input::FromOwner(said), net);
+        let message = self.lies.entry(stream).or_insert_with(|| Lies::new(self.bug)).believe(said);
+        self.step(twinfeed_writer::Input::FromOwner { stream: StreamId(identity(stream)), message }, net);
     }
 
     fn session_ended(&mut self, net: &mut Net) {
         self.session = None;
-        let stands = self.core.report().role == Role::Standby;
+        let stands = self.stands();
         self.step(twinfeed_writer::Input::RelayEnded, net);
         if stands && self.bug == Bug::SelfPromotion && self.stood {
             self.promoted_itself = true;
-            let epoch = self.core.report().epoch;
+            let epoch = self.epoch;
             self.assume(Assigned::Owner { epoch }, net);
         } else if stands {
             net.after_ms((20.0, 60.0), Event::To(self.actor, Input::Dial));
         }
     }
 
-    /// The owner forgets its standby: it has heard something that cannot be.
-    pub(crate) fn forget_standby(&mut self, net: &mut Net) {
-        if self.core.merge_status().is_some() && self.session.is_some() {
-            let said = StandbyMessage::Hello { incarnation: 0 };
-            self.step(twinfeed_writer::Input::FromStandby(said), net);
+    /// The owner forgets its standby of a stream: it has heard something that cannot be.
+    pub(crate) fn forget_standby(&mut self, stream: StreamNo, net: &mut Net) {
+        if let (Some(_), Some(&subscription)) = (self.session, self.frames_of.get(&stream)) {
+            let message = StandbyMessage::Frames { subscription, first_index: u64::MAX / 2, frames: Vec::new() };
+            self.step(twinfeed_writer::Input::FromStandby { stream: StreamId(identity(stream)), message }, net);
         }
+    }
+}
+
+fn settings(actor: Actor, (stream, since): (StreamNo, u64), means: &Means) -> Settings {
+    Settings {
+        connector: format!("c{stream}"),
+        topic: "t".to_owned(),
+        stream: StreamId(identity(stream)),
+        since: Epoch(if means.bug == Bug::OldEpochAgain { 0 } else { since }),
+        feeds: 2,
+        node: format!("n{}", actor.node),
+        revision: 1,
+        merge: means.options.clone(),
+        commit_interval_us: 10_000,
+        behind_ms_max: 5_000,
+        buffer_bytes_max: means.buffer_bytes_max,
     }
 }
 
@@ -413,6 +511,14 @@ fn depart(actor: Actor, producer: &mut Producer, net: &mut Net) {
 /// What the header of a record carries for a stream.
 pub(super) fn identity(stream: StreamNo) -> u64 {
     stream as u64 + 1
+}
+
+fn number(stream: StreamId) -> StreamNo {
+    stream.0 as StreamNo - 1
+}
+
+fn holds(batch: &[Stamped], stream: StreamNo) -> bool {
+    batch.iter().any(|stamped| stamped.stream == identity(stream))
 }
 
 fn stamped(record: &OutRecord) -> Stamped {

@@ -1,7 +1,7 @@
 //! The faults: when one may fall, whom it hits, and what is done about it by somebody who sees it.
 
 use super::World;
-use crate::fencing::net::{Ambush, Event, NodeId, Session, StreamNo};
+use crate::fencing::net::{Ambush, Event, NodeId, Session, StreamNo, WriterNo};
 use crate::fencing::node::Node;
 use crate::fencing::plan::{Blow, Fault};
 use crate::fencing::register::Assignment;
@@ -17,25 +17,25 @@ impl World {
         let is_quiet = self.net.ambush.is_none()
             && self.forgets_for_us.is_none()
             && self.net.kafka_answers_from_us <= self.net.now_us;
-        is_quiet && (0..self.streams.len()).all(|stream| self.is_stream_whole(stream))
+        is_quiet && (0..self.plan.writers.len()).all(|writer| self.is_writer_whole(writer))
     }
 
-    fn is_stream_whole(&mut self, stream: StreamNo) -> bool {
-        let now = self.register.read(stream);
+    fn is_writer_whole(&mut self, writer: WriterNo) -> bool {
+        let now = self.register.read(writer);
         let Some(standby) = now.standby else { return false };
         let now_us = self.net.now_us;
         let is_ready = |node: &Node| {
-            node.up && !node.suspected && node.frozen_until_us <= now_us && node.members[stream].seen == Some(now)
+            node.up && !node.suspected && node.frozen_until_us <= now_us && node.members[writer].seen == Some(now)
         };
         is_ready(&self.nodes[now.owner])
             && is_ready(&self.nodes[standby])
-            && self.nodes[now.owner].writer(stream).is_some_and(|writer| writer.owns(now.epoch))
-            && self.is_redundant(stream)
+            && self.nodes[now.owner].writer(writer).is_some_and(|writer| writer.owns(now.epoch))
+            && self.is_redundant(writer)
     }
 
-    fn is_redundant(&mut self, stream: StreamNo) -> bool {
-        let now = self.register.read(stream);
-        let standby = now.standby.and_then(|standby| self.nodes[standby].writer(stream));
+    fn is_redundant(&mut self, writer: WriterNo) -> bool {
+        let now = self.register.read(writer);
+        let standby = now.standby.and_then(|standby| self.nodes[standby].writer(writer));
         standby.is_some_and(|writer| writer.stands_redundant(now.epoch))
     }
 
@@ -60,15 +60,16 @@ impl World {
         self.net.after_ms((20.0, 300.0), Event::NextFault);
     }
 
-    /// The fault is meant for one stream; what befalls a node or the network, it shares with the others.
+    /// The fault is meant for one stream; what befalls its writer, a node or the network, it shares with the others.
     fn inflict(&mut self, fault: Fault) {
         let stream = self.net.prng.below(self.streams.len());
-        let Assignment { owner, standby, .. } = self.register.read(stream);
+        let writer = self.plan.writer_of(stream);
+        let Assignment { owner, standby, .. } = self.register.read(writer);
         match fault {
             Fault::StrikeOwner(blow) => self.strike(owner, blow),
             Fault::StrikeStandby(blow) => standby.into_iter().for_each(|standby| self.strike(standby, blow)),
-            Fault::Promote => self.promote(stream),
-            Fault::ReplaceStandby => self.replace_standby(stream),
+            Fault::Promote => self.promote(writer),
+            Fault::ReplaceStandby => self.replace_standby(writer),
             Fault::FlapOwner => self.flap(stream, owner),
             Fault::FlapStandby => standby.into_iter().for_each(|standby| self.flap(stream, standby)),
             Fault::GiveUpOwner => self.end_line(stream, owner),
@@ -77,81 +78,97 @@ impl World {
                 let sessions: Vec<u64> = self.net.sessions.keys().copied().collect();
                 sessions.into_iter().for_each(|session| self.net.end_session(session));
             }
-            Fault::ForgetStandby => self.forget_standby(stream, owner),
+            Fault::ForgetStandby => self.forget_standby((writer, stream), owner),
             Fault::StallKafka { lasts_us } => self.net.kafka_answers_from_us = self.net.now_us + lasts_us,
             Fault::ForgetMarker { lasts_us, blow } => {
                 self.forgets_for_us = Some(lasts_us);
-                self.net.ambush = blow.map(|(at, blow)| Ambush { whom: Some((owner, stream)), at, blow });
+                self.net.ambush = blow.map(|(at, blow)| Ambush { whom: Some((owner, writer)), at, blow });
             }
-            Fault::Ambush(at, blow) => self.net.ambush = Some(Ambush { whom: Some((owner, stream)), at, blow }),
+            Fault::Ambush(at, blow) => self.net.ambush = Some(Ambush { whom: Some((owner, writer)), at, blow }),
             Fault::AmbushOpening(at, blow) => {
-                let whom = standby.map(|standby| (standby, stream));
+                let whom = standby.map(|standby| (standby, writer));
                 self.net.ambush = Some(Ambush { whom, at, blow });
-                self.promote(stream);
+                self.promote(writer);
             }
         }
     }
 
-    fn promote(&mut self, stream: StreamNo) {
-        let Assignment { owner, standby, .. } = self.register.read(stream);
+    /// A stream comes to its writer, or leaves it: an operator's wish, which waits for a whole cluster, or does not.
+    pub(super) fn turn(&mut self, stream: StreamNo) {
+        if !self.plan.rough && !self.is_whole() {
+            return self.net.after_ms((5.0, 15.0), Event::Turn(stream));
+        }
+        if self.net.now_us + QUIET_US < self.feeds_end_us() {
+            let writer = self.plan.writer_of(stream);
+            let assignment = self.register.turn(writer, stream);
+            self.announce(writer, assignment);
+        }
+    }
+
+    fn promote(&mut self, writer: WriterNo) {
+        let Assignment { owner, standby, .. } = self.register.read(writer);
         if let Some(promoted) = standby.filter(|standby| self.works(*standby)) {
             let standby = self.pick_standby(promoted, promoted);
-            self.assign(stream, promoted, standby.or(Some(owner).filter(|owner| self.works(*owner))));
+            self.assign(writer, promoted, standby.or(Some(owner).filter(|owner| self.works(*owner))));
         }
     }
 
-    fn replace_standby(&mut self, stream: StreamNo) {
-        let Assignment { owner, standby, .. } = self.register.read(stream);
+    fn replace_standby(&mut self, writer: WriterNo) {
+        let Assignment { owner, standby, .. } = self.register.read(writer);
         let other = self.pick_standby(owner, standby.unwrap_or(owner));
-        self.assign(stream, owner, other);
+        self.assign(writer, owner, other);
     }
 
-    fn forget_standby(&mut self, stream: StreamNo, owner: NodeId) {
+    fn forget_standby(&mut self, (writer, stream): (WriterNo, StreamNo), owner: NodeId) {
         if self.frozen_until(owner).is_none()
-            && let Some(writer) = self.nodes[owner].writer(stream)
+            && let Some(writer) = self.nodes[owner].writer(writer)
         {
-            writer.forget_standby(&mut self.net);
+            writer.forget_standby(stream, &mut self.net);
         }
     }
 
     fn flap(&mut self, stream: StreamNo, node: NodeId) {
+        let number = self.plan.writer_of(stream);
         let Self { nodes, net, .. } = self;
         if nodes[node].frozen_until_us <= net.now_us
-            && let Some(writer) = nodes[node].writer(stream).filter(|writer| writer.socket().is_some())
+            && let Some(writer) = nodes[node].writer(number).filter(|writer| writer.socket(stream).is_some())
         {
-            writer.disconnected(net);
+            writer.disconnected(stream, net);
         }
     }
 
     fn end_line(&mut self, stream: StreamNo, node: NodeId) {
+        let number = self.plan.writer_of(stream);
         let Self { nodes, net, .. } = self;
         if nodes[node].frozen_until_us <= net.now_us
-            && let Some(writer) = nodes[node].writer(stream).filter(|writer| writer.socket().is_some())
+            && let Some(writer) = nodes[node].writer(number).filter(|writer| writer.socket(stream).is_some())
         {
-            writer.end_line(net);
+            writer.end_line(stream, net);
             net.after_ms(RELIEF_MS, Event::Relieve(stream));
         }
     }
 
     /// An operator who sees the failure: the node whose line has ended is replaced, as soon as nothing can be lost by it.
     pub(super) fn relieve(&mut self, stream: StreamNo) {
-        let Assignment { owner, standby, .. } = self.register.read(stream);
-        let mut has_ended = |node: NodeId| self.nodes[node].writer(stream).is_some_and(|writer| writer.has_given_up());
+        let writer = self.plan.writer_of(stream);
+        let Assignment { owner, standby, .. } = self.register.read(writer);
+        let mut has_ended =
+            |node: NodeId| self.nodes[node].writer(writer).is_some_and(|writer| writer.has_given_up(stream));
         let (owners, standbys) = (has_ended(owner), standby.is_some_and(&mut has_ended));
         if standbys {
-            self.replace_standby(stream);
-        } else if owners && self.is_redundant(stream) {
-            self.hand_over(stream, owner);
+            self.replace_standby(writer);
+        } else if owners && self.is_redundant(writer) {
+            self.hand_over(writer, owner);
         } else if owners && self.net.now_us < self.feeds_end_us() {
             self.net.after_ms(RELIEF_MS, Event::Relieve(stream));
         }
     }
 
-    fn hand_over(&mut self, stream: StreamNo, from: NodeId) {
-        let standby = self.register.read(stream).standby;
+    fn hand_over(&mut self, writer: WriterNo, from: NodeId) {
+        let standby = self.register.read(writer).standby;
         if let Some(promoted) = standby.filter(|standby| self.works(*standby)) {
             let standby = self.pick_standby(promoted, from);
-            self.assign(stream, promoted, standby);
+            self.assign(writer, promoted, standby);
         }
     }
 
@@ -184,9 +201,10 @@ impl World {
 
     pub(super) fn restart(&mut self, node: NodeId) {
         self.nodes[node].restart(self.register.index());
-        for stream in 0..self.streams.len() {
-            let now = self.register.read(stream);
-            self.net.after_ms((1.0, 20.0), Event::Apply(node, stream, now));
+        for writer in 0..self.plan.writers.len() {
+            let now = self.register.read(writer);
+            let streams = self.register.streams(writer);
+            self.net.after_ms((1.0, 20.0), Event::Apply(node, writer, now, streams));
         }
     }
 }

@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use twinfeed_writer::{
-    Assigned, Committed, Epoch, Input, Now, Opened, Output, Settings, Sight, Writer,
+    Assigned, Epoch, InTopic, Input, Now, Output, Settings, Writer,
     event::Event,
     frame::{FeedEvent, Frame, FrameKind},
     relay::StandbyMessage,
+    report::WriterReport,
 };
+
+use crate::usual;
 
 const OWN: u64 = 1;
 const STANDBY: u64 = 2;
@@ -29,21 +32,15 @@ impl Scene {
     fn new() -> Self {
         let settings = Settings {
             connector: "btc".into(),
-            topic: "ticks".into(),
-            feeds: 2,
-            stream: 1,
-            node: "n1".into(),
-            revision: 1,
-            merge: twinfeed_dedup::Options::default(),
-            commit_interval_us: 10_000,
             behind_ms_max: 0,
             buffer_bytes_max: 64 * 1024 * 1024,
+            ..usual::settings()
         };
-        let mut scene = Self { writer: Writer::new(settings, 7), now_ms: 1_000, events: Vec::new() };
+        let mut scene = Self { writer: Writer::new([settings], 7), now_ms: 1_000, events: Vec::new() };
         scene.put(Input::Assume(Assigned::Owner { epoch: Epoch(1) }));
-        scene.put(Input::Fed(FeedEvent::Opened { subscription: OWN, connect_ms: 1 }));
-        scene.put(Input::StandbyConnected { node: 2, incarnation: 9 });
-        scene.put(Input::FromStandby(StandbyMessage::Subscription(Some(STANDBY))));
+        scene.put(usual::fed(FeedEvent::Opened { subscription: OWN, connect_ms: 1 }));
+        usual::standby_connected(2, 9).into_iter().for_each(|input| scene.put(input));
+        scene.put(usual::from_standby(StandbyMessage::Subscription(Some(STANDBY))));
         scene
     }
 
@@ -52,25 +49,22 @@ impl Scene {
         while let Some(input) = inputs.pop() {
             for output in self.writer.step(input, self.now()) {
                 match output {
-                    Output::Open(_) => inputs.push(Input::Opened(Ok(Opened {
+                    Output::Open(_) => inputs.push(usual::opened(InTopic {
                         tail: Vec::new(),
                         offsets: BTreeMap::new(),
                         last_received_at_ms: None,
                         payload_bytes_max: 1_000_000,
-                    }))),
-                    Output::Write(records) => inputs.push(Input::Written(Ok(Committed {
-                        next_offsets: vec![(0, 1)],
-                        timestamp_ms_max: records.last().map_or(-1, |record| record.timestamp_ms),
-                        took_us: 1,
-                        settled_us: 0,
-                        breather_us: 0,
-                        recycle: false,
-                    }))),
+                    })),
+                    Output::Write(_) => inputs.push(usual::written(1)),
                     Output::Event(event) => self.events.push(event),
                     _ => {}
                 }
             }
         }
+    }
+
+    fn report(&self) -> &WriterReport {
+        self.writer.report(usual::STREAM).expect("a stream")
     }
 
     fn frames(&self, text: String) -> Vec<Frame> {
@@ -83,11 +77,11 @@ impl Scene {
             self.now_ms += 50;
             let n = (self.now_ms - 1_000) / 50;
             let frames = self.frames(says(OWN, n));
-            self.put(Input::Fed(FeedEvent::Frames { subscription: OWN, frames }));
+            self.put(usual::fed(FeedEvent::Frames { subscription: OWN, frames }));
             let frames = self.frames(says(STANDBY, n));
-            self.put(Input::FromStandby(StandbyMessage::Frames { subscription: STANDBY, first_index: n, frames }));
+            self.put(usual::from_standby(StandbyMessage::Frames { subscription: STANDBY, first_index: n, frames }));
             self.put(Input::Cut);
-            self.put(Input::Look(Sight::default()));
+            self.put(usual::look());
         }
     }
 
@@ -110,18 +104,18 @@ fn lines_that_never_match_are_explained_without_their_messages_in_the_event() {
         "{event:?}"
     );
     assert!(!event.message.contains("sequence-"), "messages are not for logs: {event:?}");
-    let comparison = scene.writer.report().comparison.clone();
+    let comparison = scene.report().comparison.clone();
     let comparison = comparison.as_deref().filter(|found| found.differs);
     assert!(comparison.is_some_and(|found| !found.pairs.is_empty() && found.pointers == ["/connection"]));
 
     scene.put(Input::Assume(Assigned::Standby { epoch: Epoch(2) }));
-    assert_eq!(scene.writer.report().comparison, None, "a standby does not compare");
+    assert_eq!(scene.report().comparison, None, "a standby does not compare");
 }
 
 #[test]
 fn lines_that_agree_have_nothing_to_explain() {
     let mut scene = Scene::new();
     scene.run(40, |_, n| format!(r#"{{"seq":{n}}}"#));
-    assert!(scene.writer.report().aligned, "{:?}", scene.writer.report());
-    assert_eq!((scene.told(), &scene.writer.report().comparison), (Vec::new(), &None));
+    assert!(scene.report().aligned, "{:?}", scene.report());
+    assert_eq!((scene.told(), &scene.report().comparison), (Vec::new(), &None));
 }

@@ -1,16 +1,17 @@
 //! What a takeover tells of the messages that may be missing: from when, and until a line delivers that may be trusted.
 
-mod usual;
-
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use twinfeed_dedup::{Ack, SubscriptionId, ToStandby};
 use twinfeed_writer::{
-    Assigned, Epoch, Failure, Input, Now, OpenError, Opened, Output, Remedy, Sight, TailFrom, Writer,
+    Assigned, Epoch, Failure, InTopic, Input, Now, OpenError, Output, Remedy, TailFrom, Writer,
     frame::{EndKind, FeedEvent, Frame, FrameKind},
     relay::{OwnerMessage, StandbyMessage},
+    report::WriterReport,
 };
+
+use crate::usual;
 
 const LINE: u64 = 7;
 
@@ -23,11 +24,11 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
-        let mut rig = Self { writer: Writer::new(usual::settings(), 1), at_ms: 1_000, outputs: Vec::new() };
+        let mut rig = Self { writer: Writer::new([usual::settings()], 1), at_ms: 1_000, outputs: Vec::new() };
         rig.give(Input::Assume(Assigned::Standby { epoch: Epoch(1) }));
-        rig.give(Input::Fed(FeedEvent::Opened { subscription: LINE, connect_ms: 1 }));
+        rig.give(usual::fed(FeedEvent::Opened { subscription: LINE, connect_ms: 1 }));
         rig.give(Input::OwnerConnected);
-        rig.give(Input::FromOwner(OwnerMessage::Welcome { next: Vec::new() }));
+        rig.give(usual::from_owner(OwnerMessage::Welcome { next: Vec::new() }));
         rig
     }
 
@@ -45,15 +46,15 @@ impl Rig {
         let received_at_ns = self.at_ms * 1_000_000;
         let payload = Bytes::from(format!("{subscription} at {}", self.at_ms));
         let frames = vec![Frame { kind: FrameKind::Text, payload, received_at_ns }];
-        self.give(Input::Fed(FeedEvent::Frames { subscription, frames }));
+        self.give(usual::fed(FeedEvent::Frames { subscription, frames }));
     }
 
     fn closed(&mut self, subscription: u64) {
-        self.give(Input::Fed(FeedEvent::Closed { subscription, kind: EndKind::Closed, reason: String::new() }));
+        self.give(usual::fed(FeedEvent::Closed { subscription, kind: EndKind::Closed, reason: String::new() }));
     }
 
     fn connected(&mut self, subscription: u64) {
-        self.give(Input::Fed(FeedEvent::Opened { subscription, connect_ms: 1 }));
+        self.give(usual::fed(FeedEvent::Opened { subscription, connect_ms: 1 }));
     }
 
     /// The owner says that all is well with this standby's line: a takeover loses nothing.
@@ -67,19 +68,19 @@ impl Rig {
         let (unseen, resolved) = (Vec::new(), Vec::new());
         let ack = Ack { subscription: id, unseen, resolved, aligned, redundant: aligned };
         let message = OwnerMessage::Merge { number: 1, committed: vec![(0, 5)], message: ToStandby::Ack(ack) };
-        self.give(Input::FromOwner(message));
+        self.give(usual::from_owner(message));
     }
 
     fn behind(&mut self, behind_ms: u64) {
         let SubscriptionId(subscription) = self.announced();
         let asked_at_ms = self.at_ms;
-        self.give(Input::FromOwner(OwnerMessage::Question { asked_at_ms, subscription, behind_ms }));
+        self.give(usual::from_owner(OwnerMessage::Question { asked_at_ms, subscription, behind_ms }));
     }
 
     /// The id by which owner and standby speak of the live line.
     fn announced(&mut self) -> SubscriptionId {
         while let Some(message) = self.writer.next_message() {
-            if let twinfeed_writer::Message::ToOwner(StandbyMessage::Subscription(Some(id))) = message {
+            if let twinfeed_writer::Message::ToOwner(_, StandbyMessage::Subscription(Some(id))) = message {
                 return SubscriptionId(id);
             }
         }
@@ -94,8 +95,8 @@ impl Rig {
     fn opened(&mut self, last_ms: u64) {
         let (tail, offsets, payload_bytes_max) = (Vec::new(), BTreeMap::new(), 1 << 20);
         let last_received_at_ms = Some(last_ms).filter(|last_ms| *last_ms > 0);
-        self.give(Input::Opened(Ok(Opened { tail, offsets, last_received_at_ms, payload_bytes_max })));
-        self.give(Input::Look(Sight::default()));
+        self.give(usual::opened(InTopic { tail, offsets, last_received_at_ms, payload_bytes_max }));
+        self.give(usual::look());
     }
 
     fn gaps(&self) -> Vec<(u64, u64)> {
@@ -113,7 +114,11 @@ impl Rig {
             Output::Open(plan) => Some(plan),
             _ => None,
         });
-        &plan.expect("a producer is opened").tail_from
+        &plan.expect("a producer is opened").streams[0].tail_from
+    }
+
+    fn report(&self) -> &WriterReport {
+        self.writer.report(usual::STREAM).expect("a stream")
     }
 
     fn renewals(&self) -> usize {
@@ -156,7 +161,7 @@ fn an_owner_that_begins_anew_with_an_older_line_reads_what_was_written() {
     rig.closed(LINE);
     rig.give(Input::Assume(Assigned::Owner { epoch: Epoch(7) }));
     assert_eq!(rig.tail_from(), &TailFrom::Recent(BTreeMap::new()), "it is not open yet, and holds the same");
-    let mut fresh = Rig { writer: Writer::new(usual::settings(), 1), at_ms: 1_000, outputs: Vec::new() };
+    let mut fresh = Rig { writer: Writer::new([usual::settings()], 1), at_ms: 1_000, outputs: Vec::new() };
     fresh.give(Input::Assume(Assigned::Owner { epoch: Epoch(1) }));
     assert_eq!(fresh.tail_from(), &TailFrom::End, "a first start has nothing to read");
 }
@@ -240,17 +245,18 @@ fn the_gap_of_a_line_that_was_silent_unnoticed_begins_before_the_takeover() {
     rig.promised();
     rig.at(5_000).frame(LINE);
     let question = OwnerMessage::Question { asked_at_ms: 1, subscription: 0, behind_ms: 0 };
-    rig.at(6_500).give(Input::FromOwner(question));
+    rig.at(6_500).give(usual::from_owner(question));
     rig.at(7_000).takes_over();
     rig.at(7_100).opened(0);
-    rig.at(7_200).give(Input::StandbyConnected { node: 3, incarnation: 5 });
-    rig.give(Input::FromStandby(StandbyMessage::Subscription(Some(9))));
+    rig.at(7_200);
+    usual::standby_connected(3, 5).into_iter().for_each(|input| rig.give(input));
+    rig.give(usual::from_standby(StandbyMessage::Subscription(Some(9))));
     for n in 0..60 {
         let received_at_ns = rig.at(7_600 + n * 100).at_ms * 1_000_000;
         let payload = Bytes::from(format!("of the new standby {n}"));
         let frames = vec![Frame { kind: FrameKind::Text, payload, received_at_ns }];
-        rig.give(Input::FromStandby(StandbyMessage::Frames { subscription: 9, first_index: n + 1, frames }));
-        rig.give(Input::Look(Sight::default()));
+        rig.give(usual::from_standby(StandbyMessage::Frames { subscription: 9, first_index: n + 1, frames }));
+        rig.give(usual::look());
     }
     // Heard half a second before the takeover, so all but the last second of the former owner's is in the topic.
     assert_eq!(rig.gaps(), [(5_500, 7_600)]);
@@ -266,7 +272,7 @@ fn only_a_refusal_of_kafka_counts_as_fenced() {
     rig.at(3_000).give(Input::Cut);
     assert!(rig.outputs.iter().any(|output| matches!(output, Output::Write(_))));
     rig.give(Input::Written(Err(Failure { text: "a newer producer".to_owned(), remedy: Remedy::Fenced })));
-    assert_eq!(rig.writer.report().tally.fenced, 1);
+    assert_eq!(rig.report().tally.fenced, 1);
     rig.give(Input::Opened(Err(OpenError::NotOwner)));
-    assert_eq!(rig.writer.report().tally.fenced, 1, "the assignment has moved: Kafka has refused nothing");
+    assert_eq!(rig.report().tally.fenced, 1, "the assignment has moved: Kafka has refused nothing");
 }

@@ -1,63 +1,26 @@
-//! From an opened producer to a live owner: a first start, a takeover, or a recovery of the same epoch, and what is done
-//! when opening fails. What the tail of the topic decides is decided here.
+//! From an opened producer to a live owner, for one stream: a first start, a takeover, or a recovery of the same epoch. What the
+//! tail of the topic decides is decided here.
 
 use twinfeed_dedup::{Merge, Shape, TailRecord};
 
-use super::{Producer, Writer};
+use super::Stream;
 use crate::{
     absence::Absence,
     owner::Owner,
     payload::Payload,
     phase::{Opening, Phase},
-    port::{Now, OpenError, Opened, Output, Plan, Remedy, TailFrom},
+    port::{InTopic, Now, TailFrom},
 };
 
 /// What an owner that still speaks has read and not written yet is no older than this, milliseconds, unless Kafka hangs; then it
 /// soon is no owner any more.
 const UNWRITTEN_MS_MAX: u64 = 1_000;
 
-impl Writer {
-    pub(super) fn opened(&mut self, result: Result<Opened, OpenError>, now: Now) {
-        self.is_opening = false;
-        match result {
-            Ok(opened) => self.go_live(opened, now),
-            Err(OpenError::NotOwner) => {
-                let epoch = self.account.report().epoch;
-                self.account.fenced(epoch, now);
-                self.depose();
-            }
-            Err(error) => {
-                let remedy = match &error {
-                    OpenError::Kafka(failure) => {
-                        self.account.cannot_write(failure, now);
-                        // At once again would be for ever: nothing was lost, so nothing has to be made definite.
-                        if failure.remedy == Remedy::Operator { Remedy::Operator } else { Remedy::Wait }
-                    }
-                    OpenError::Unconfirmed(text) => {
-                        self.account.trouble(text, now);
-                        Remedy::Wait
-                    }
-                    OpenError::NotOwner => Remedy::Wait,
-                };
-                self.lost(remedy, now);
-            }
-        }
-    }
-
-    /// A producer is lost: the next one is opened at once, or after a pause that grows while they are lost again and again.
-    pub(super) fn lost(&mut self, remedy: Remedy, now: Now) {
-        let due_ms = self.pace.lost(remedy, now.ms(), self.entropy.unit());
-        if due_ms <= now.ms() {
-            self.reopen();
-        } else {
-            self.reopen_at_us = Some(due_ms * 1_000);
-        }
-    }
-
-    fn go_live(&mut self, opened: Opened, now: Now) {
-        let Opened { tail, offsets, last_received_at_ms, payload_bytes_max } = opened;
+impl Stream {
+    /// A producer is open, and this is what the topic holds. Returns whether the batch that was in flight is to be written again.
+    pub(crate) fn opened(&mut self, found: InTopic, now: Now) -> bool {
+        let InTopic { tail, offsets, last_received_at_ms, payload_bytes_max } = found;
         let tail_records = tail.len();
-        self.producer = Producer::Idle;
         match std::mem::replace(&mut self.phase, Phase::Deposed) {
             Phase::Opening(opening) => {
                 let epoch = opening.epoch;
@@ -77,6 +40,7 @@ impl Writer {
                 owner.merge.own_subscription(self.numbering.live(), now.ms());
                 self.account.live(epoch, (tail_records, owner.merge.status().ready_records), now);
                 self.phase = Phase::Owning(Box::new(owner));
+                false
             }
             Phase::Owning(mut owner) => {
                 owner.payload_bytes_max = payload_bytes_max;
@@ -88,16 +52,13 @@ impl Writer {
                 }
                 self.account.live(owner.epoch, (tail_records, owner.merge.status().ready_records), now);
                 self.phase = Phase::Owning(owner);
-                if !landed {
-                    self.write(now);
-                }
+                !landed
             }
             other => {
                 self.phase = other;
-                self.close();
+                false
             }
         }
-        self.next_cut_us = now.us;
     }
 
     /// A first start takes nothing over: its subscription is the beginning of the stream, so frames that a standby got
@@ -120,21 +81,6 @@ impl Writer {
             merge.frame(frame, now_ms);
         }
         merge
-    }
-
-    pub(super) fn reopen(&mut self) {
-        self.reopen_at_us = None;
-        if self.is_draining {
-            return;
-        }
-        let (epoch, tail_from, redundant) = match &self.phase {
-            Phase::Opening(opening) => (opening.epoch, opening.tail_from.clone(), opening.redundant),
-            // It holds everything itself.
-            Phase::Owning(owner) => (owner.epoch, TailFrom::Offsets(owner.offsets.as_ref().clone()), true),
-            Phase::Standing(_) | Phase::Deposed => return,
-        };
-        self.is_opening = true;
-        self.outputs.push(Output::Open(Plan { epoch, tail_from, redundant, warm: false, ask_first: true }));
     }
 }
 
