@@ -71,6 +71,11 @@ impl BrokerCluster {
         self.brokers[broker].kill();
     }
 
+    /// Stops one broker as an operator does (SIGTERM), and waits until it has handed over and ended.
+    pub fn stop(&mut self, broker: usize) -> Result<(), Error> {
+        self.brokers[broker].stop()
+    }
+
     /// Freezes one broker (SIGSTOP), proven by its process state.
     pub fn pause(&mut self, broker: usize) -> Result<(), Error> {
         self.brokers[broker].pause()

@@ -15,6 +15,8 @@ use tempfile::TempDir;
 use super::{Error, process};
 
 const STOPPED_MS_MAX: u64 = 5_000;
+/// A controlled shutdown waits for others to lead.
+const ENDED_MS_MAX: u64 = 60_000;
 const CLUSTER_ID: &str = "MkU3OEVBNTcwNTJENDM2Qk";
 
 /// Runs java under a shell that waits on its standard input, whose end comes when the test process is gone, however it
@@ -67,6 +69,20 @@ impl BrokerProcess {
     /// SIGKILL, waited for; the data stays.
     pub(super) fn kill(&mut self) {
         self.running = None;
+    }
+
+    /// SIGTERM, waited for: the broker hands over what it leads and ends.
+    pub(super) fn stop(&mut self) -> Result<(), Error> {
+        self.signal("stop", Signal::TERM)?;
+        let deadline = Instant::now() + Duration::from_millis(ENDED_MS_MAX);
+        while self.is_alive() {
+            if Instant::now() > deadline {
+                return Err(process("stop")(std::io::Error::other("it does not end")));
+            }
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+        self.running = None;
+        Ok(())
     }
 
     /// Whether it has been started and has not ended by itself.

@@ -1,4 +1,5 @@
-//! Three brokers, every topic on all of them and acknowledged by two. One is killed and comes back; the coordinator of the
+//! Three brokers, every topic on all of them and acknowledged by two. One is killed and comes back; all are restarted one after
+//! the other, as an upgrade does; the coordinator of the
 //! transactions is killed or frozen while it is asked to end one; two are killed, so that too few replicas are left.
 //! The writer must wait, find out what became of its transaction, and write everything once.
 
@@ -21,6 +22,8 @@ use crate::{
 pub(super) enum Brokers {
     /// Any one of the three.
     Killed,
+    /// Each in turn, by SIGTERM; the next one when all replicas are in sync again.
+    Rolled,
     CoordinatorKilled,
     CoordinatorFrozen,
     /// Two of three: fewer replicas than must be in sync.
@@ -34,6 +37,7 @@ impl Story for Brokers {
     fn facts(&self) -> Facts {
         let (name, row, tells): (_, &'static [u8], _) = match self {
             Self::Killed => ("kill-broker", &[19], "kill -9 of one of three brokers, which comes back"),
+            Self::Rolled => ("rolling-brokers", &[], "SIGTERM of three brokers, one after the other, which come back"),
             Self::CoordinatorKilled => {
                 ("kill-coordinator", &[20], "kill -9 of the transaction coordinator during EndTxn")
             }
@@ -42,7 +46,8 @@ impl Story for Brokers {
             }
             Self::TooFew => ("too-few-replicas", &[23], "kill -9 of two of three brokers: below min.insync.replicas"),
         };
-        Facts { faults_per_stage: 5, ..Facts::new(name, row, tells) }
+        let faults_per_stage = if *self == Self::Rolled { 3 } else { 5 };
+        Facts { faults_per_stage, ..Facts::new(name, row, tells) }
     }
 
     fn stage(&self, _seed: u64) -> Result<StageOptions> {
@@ -57,14 +62,12 @@ impl Story for Brokers {
         let down = Duration::from_millis(random.random_range(DOWN_MS));
         match self {
             Self::Killed => kill(stage, &[random.random_range(0..3)], down)?,
+            Self::Rolled => roll(stage)?,
             Self::TooFew => kill(stage, &[1, 2], down)?,
             Self::CoordinatorKilled | Self::CoordinatorFrozen => self.coordinator(stage, down, random)?,
         }
-        let (topic, back_since) = (stage.topic.clone(), Instant::now());
-        let brokers = stage.kafka.three()?;
-        (0..3).try_for_each(|broker| brokers.wait_answer(broker))?;
-        brokers.wait_members(3)?;
-        wait_for("all replicas to be in sync", REACHED_MAX, || (brokers.in_sync_of(&topic)? == 3).then_some(()))?;
+        let back_since = Instant::now();
+        wait_back(stage)?;
         // Most of a silence is the brokers' own way back.
         let back_ms = back_since.elapsed().as_secs_f64() * 1_000.0;
         let longest = stage.seen.figures.entry("brokers_back_ms_max".to_owned()).or_default();
@@ -102,6 +105,27 @@ impl Brokers {
         }
         Ok(())
     }
+}
+
+/// All brokers answer, and every replica is in sync.
+fn wait_back(stage: &mut Stage) -> Result<()> {
+    let topic = stage.topic.clone();
+    let brokers = stage.kafka.three()?;
+    (0..3).try_for_each(|broker| brokers.wait_answer(broker))?;
+    brokers.wait_members(3)?;
+    wait_for("all replicas to be in sync", REACHED_MAX, || (brokers.in_sync_of(&topic)? == 3).then_some(()))
+}
+
+fn roll(stage: &mut Stage) -> Result<()> {
+    stage.fault("restart brokers 0, 1 and 2, one after the other");
+    for broker in 0..3 {
+        let brokers = stage.kafka.three()?;
+        brokers.stop(broker)?;
+        brokers.restart(broker).with_context(|| format!("broker {broker}"))?;
+        wait_back(stage)?;
+    }
+    stage.fault_over();
+    Ok(())
 }
 
 fn kill(stage: &mut Stage, victims: &[usize], down: Duration) -> Result<()> {

@@ -63,6 +63,7 @@ pub const ALL: &[&dyn Story] = &[
     &poor_network::PoorNetwork::Slow,
     &poor_network::PoorNetwork::Lossy,
     &brokers::Brokers::Killed,
+    &brokers::Brokers::Rolled,
     &brokers::Brokers::CoordinatorKilled,
     &brokers::Brokers::CoordinatorFrozen,
     &commit_unanswered::CommitUnanswered,
