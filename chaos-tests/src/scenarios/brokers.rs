@@ -37,7 +37,9 @@ impl Story for Brokers {
     fn facts(&self) -> Facts {
         let (name, row, tells): (_, &'static [u8], _) = match self {
             Self::Killed => ("kill-broker", &[19], "kill -9 of one of three brokers, which comes back"),
-            Self::Rolled => ("rolling-brokers", &[], "SIGTERM of three brokers, one after the other, which come back"),
+            Self::Rolled => {
+                ("rolling-brokers", &[19], "SIGTERM of three brokers, one after the other, which come back")
+            }
             Self::CoordinatorKilled => {
                 ("kill-coordinator", &[20], "kill -9 of the transaction coordinator during EndTxn")
             }
