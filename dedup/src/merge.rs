@@ -199,7 +199,12 @@ impl<P> Merge<P> {
 
     /// Whether a batch could be cut once none is in flight.
     pub fn has_ready(&self) -> bool {
-        self.queue.ready_records() > 0
+        self.ready_records() > 0
+    }
+
+    /// Records that wait to be cut: a part of [`Merge::status`] that costs nothing.
+    pub fn ready_records(&self) -> usize {
+        self.queue.ready_records()
     }
 
     /// Takes the messages for the standby, to be sent in this order over one ordered channel.

@@ -200,7 +200,10 @@ impl Unknown {
 
 /// Only a first start creates its topic. One that is gone later was deleted by somebody, who should hear of it.
 async fn find_topic(options: &Options, plan: &Plan) -> Result<(), kafka::Error> {
-    let has_written = |stream: &StreamPlan| matches!(&stream.tail_from, TailFrom::Offsets(known) | TailFrom::Recent(known) if !known.is_empty());
+    let has_written = |stream: &StreamPlan| match &stream.tail_from {
+        TailFrom::Offsets(known) | TailFrom::Recent(known) => !known.is_empty(),
+        TailFrom::End => false,
+    };
     let written_before = plan.streams.iter().any(has_written);
     let creation =
         kafka::TopicCreation { create: options.creation.create && !written_before, ..options.creation.clone() };

@@ -173,6 +173,7 @@ impl Owner {
             return true;
         };
         match message {
+            // `standby_greets` is asked for it.
             StandbyMessage::Hello { .. } => {}
             StandbyMessage::ReceivedThrough(number) => standby.outbox.confirm(number),
             StandbyMessage::AllSent { asked_at_ms } => {
@@ -199,8 +200,8 @@ impl Owner {
         true
     }
 
-    /// Cuts the next batch, if something is ready, of at most so many records and bytes; it is in flight then. Returns what was left out of it because Kafka would not
-    /// take it; `None` without a batch.
+    /// Cuts the next batch, if something is ready, of at most so many records and bytes; it is in flight then. Returns what was
+    /// left out of it because Kafka would not take it; `None` without a batch.
     pub(crate) fn cut(&mut self, (records_max, bytes_max): (usize, usize), now_ms: u64) -> Option<Vec<OutRecord>> {
         let records = self.merge.cut(now_ms, records_max, bytes_max)?;
         let mut oversize = Vec::new();

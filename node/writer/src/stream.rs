@@ -116,7 +116,10 @@ impl Stream {
 
     /// Records that wait to be written.
     pub(crate) fn ready_records(&self) -> usize {
-        self.merge_status().map_or(0, |status| status.ready_records)
+        match &self.phase {
+            Phase::Owning(owner) => owner.merge.ready_records(),
+            _ => 0,
+        }
     }
 
     /// Cuts a batch of at most so many records and bytes, but of one record at least; whether something of it is for Kafka, and in flight from here on.

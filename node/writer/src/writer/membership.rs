@@ -75,18 +75,9 @@ impl Writer {
         }
         match result {
             Ok(found) => {
-                let meets = self.standby.is_some();
-                for (id, found) in found.streams {
-                    self.with(id, now, |stream, _| {
-                        // One that has left and come again meanwhile begins with nothing, as the one before it did.
-                        if stream.is_opening() {
-                            stream.opened(found, now);
-                        }
-                        if meets {
-                            stream.ask_who();
-                        }
-                    });
-                }
+                // One that has left and come again meanwhile begins with nothing, as the one before it did; and nothing of any of
+                // them can be in flight yet.
+                self.take_up(found, now);
                 self.find();
             }
             Err(error) => {

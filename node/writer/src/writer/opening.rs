@@ -1,7 +1,10 @@
 //! A producer that opens, or does not; and when the next one is tried.
 
 use super::{Producer, Stage, Writer};
-use crate::port::{Now, OpenError, Opened, Remedy};
+use crate::{
+    StreamId,
+    port::{Now, OpenError, Opened, Remedy},
+};
 
 impl Writer {
     pub(super) fn opened(&mut self, result: Result<Opened, OpenError>, now: Now) {
@@ -26,9 +29,16 @@ impl Writer {
         self.stage = Stage::Owning(epoch);
         self.producer = Producer::Idle;
         self.next_cut_us = now.us;
-        let mut unwritten = Vec::new();
+        // A transaction is whole or absent, so these are all that were in it.
+        let unwritten = self.take_up(opened, now);
+        self.write(unwritten, now);
+        self.find();
+    }
+
+    /// The streams go on from what their topics hold. Returns those whose batch in flight is to be written again.
+    pub(super) fn take_up(&mut self, opened: Opened, now: Now) -> Vec<StreamId> {
+        let (mut unwritten, meets) = (Vec::new(), self.standby.is_some());
         for (id, found) in opened.streams {
-            let meets = self.standby.is_some();
             self.with(id, now, |stream, _| {
                 if stream.opened(found, now) {
                     unwritten.push(id);
@@ -38,9 +48,7 @@ impl Writer {
                 }
             });
         }
-        // A transaction is whole or absent, so these are all that were in it.
-        self.write(unwritten, now);
-        self.find();
+        unwritten
     }
 
     /// A producer is lost: the next one is opened at once, or after a pause that grows while they are lost again and again.
